@@ -1,0 +1,518 @@
+"""The typed results that flow from stage to stage, and how they are saved.
+
+    TrainedModel ─► CompressedModel ─► ExportedModel ─► ParityReport, LatencyReport ─► Verdict
+
+Each is a frozen dataclass in a folder of its own: its files, and `manifest.json` with everything else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from edgedl.core.contract import Contract
+from edgedl.core.errors import InputError
+from edgedl.core.files import FileRecord, sha256_of, write_atomically
+from edgedl.core.statistics import Interval
+
+MANIFEST = "manifest.json"
+
+Obtained = Literal["measured", "emulated", "estimated"]
+"""How a figure came to be. Every figure shown to a user carries one."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where an artifact comes from.
+
+    key: hash of all that determines it (stage, configuration, parents' content, versions); the store's key.
+    content_hash: hash of what it is (its files and its contract); children name their parent by it.
+    """
+
+    key: str = ""
+    content_hash: str = ""
+    parents: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    seed: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    machine: str = ""
+    created_at: str = ""
+    seconds: float = 0.0
+    files: tuple[FileRecord, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """What every result has: a name, its record, and the folder it lives in (not part of the manifest)."""
+
+    name: str
+    record: Record = field(default_factory=Record)
+    folder: Path = Path()
+
+    def path(self, name: str) -> Path:
+        """The artifact's file of that name."""
+        return self.folder / name
+
+    def file_record(self, name: str) -> FileRecord:
+        """Hash and sizes of the artifact's file of that name."""
+        return next(entry for entry in self.record.files if entry.name == name)
+
+
+A = TypeVar("A", bound=Artifact)
+
+
+# --- quality -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a model does its task on held-out data.
+
+    metric: "accuracy" (fraction, larger is better) or "mae" (the target's unit, smaller is better).
+    value: the metric on `n` examples of `split`; interval: its 95 % confidence interval (Wilson's score interval
+        for accuracy, percentile bootstrap over examples for mae).
+    of: the precision and format that was judged, e.g. "keras float32", "tflite int8".
+    """
+
+    metric: Literal["accuracy", "mae"]
+    value: float
+    interval: Interval
+    n: int
+    split: str
+    of: str
+    obtained: Obtained = "measured"
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether a larger value is a better model."""
+        return self.metric == "accuracy"
+
+
+@dataclass(frozen=True)
+class QualityChange:
+    """Quality after against before on the same examples, paired; positive `loss` means it got worse.
+
+    For accuracy, in points (0.5 = half a point of 100) with Newcombe's interval for paired proportions (Newcombe 1998,
+    Statistics in Medicine 17, method 10); for mae, in the target's unit with a paired bootstrap interval.
+    """
+
+    before: Quality
+    after: Quality
+    loss: float
+    interval: Interval
+
+
+# --- train -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """The data a model was trained and judged on.
+
+    fingerprint: hash of the raw examples and labels, in order. counts: examples per split; `classes` per split and
+    label. source: the recipe's data section.
+    """
+
+    source: Mapping[str, Any]
+    fingerprint: str
+    counts: Mapping[str, int]
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel(Artifact):
+    """A Keras model (tf_keras, file `model.keras`) that does its task in float32.
+
+    history: one mapping per finished epoch (epoch, loss, metrics, seconds). traces: how often each step function was
+    traced by tf.function in the whole run (1 is what a static graph means). origin: "trained here" or the file it
+    was read from. data: None for a model that was brought without data.
+    """
+
+    contract: Contract
+    data: SplitRecord | None
+    quality: Quality | None
+    parameters: int
+    macs: int | None
+    origin: str = "trained here"
+    history: tuple[Mapping[str, float], ...] = ()
+    traces: Mapping[str, int] = field(default_factory=dict[str, int])
+    stopped: str = ""
+    best_epoch: int | None = None
+    model_file: str = "model.keras"
+
+
+# --- compress ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What a post-training scheme asks of the converter. Shapes and names of the model stay as they are.
+
+    weights: type that constant weights are stored in. activations: type that the kernels compute in.
+    io: type of the model's own inputs and outputs; "integer" means the activations' type.
+    """
+
+    method: Literal["float32", "float16", "dynamic-range", "int8", "int16x8"]
+    weights: Literal["float32", "float16", "int8"]
+    activations: Literal["float32", "int8", "int16"]
+    io: Literal["float", "integer"] = "float"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the ranges of activations have to be seen on representative data."""
+        return self.activations != "float32"
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """The representative data set: how many training examples, drawn with which seed, and what was seen."""
+
+    n: int
+    seed: int
+    split: str
+    sha256: str
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FloatOp:
+    """An op that stayed in floating point although the scheme asked for integers, and why."""
+
+    index: int
+    op: str
+    layer: str | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedModel(Artifact):
+    """A smaller or faster variant, judged on the TFLite file that an app would ship (`model.tflite`).
+
+    integer_ops: share (0 to 1) of computing ops whose outputs are integers. calibration: None where none was needed;
+    its examples are kept as `calibration.npz` (one array per input name, shape n × input shape) and serve every
+    format. notes: what was skipped or fell back, in sentences.
+    """
+
+    quantization: Quantization
+    contract: Contract
+    size_bytes: int
+    gzip_bytes: int
+    float_size_bytes: int
+    float_gzip_bytes: int
+    quality: QualityChange | None
+    integer_ops: float
+    float_ops: tuple[FloatOp, ...]
+    calibration: CalibrationRecord | None
+    notes: tuple[str, ...] = ()
+    model_file: str = "model.tflite"
+
+
+# --- export ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of an exported file. scale and zero_point: real = scale × (stored − zero_point)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedModel(Artifact):
+    """A file that an app ships.
+
+    format: "tflite", "onnx", "saved-model" or "c-array". model_file: the file (a folder for saved-model).
+    layers: names of the Keras layers, to which ops are traced back.
+    """
+
+    format: str
+    precision: str
+    model_file: str
+    contract: Contract
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    size_bytes: int
+    gzip_bytes: int
+    layers: tuple[str, ...] = ()
+    quality: Quality | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def model_path(self) -> Path:
+        """The exported file itself."""
+        return self.folder / self.model_file
+
+
+# --- verify ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far one output is from the Keras model's, over all examples.
+
+    max_abs_error, mean_abs_error: in the output's unit. relative_error: largest absolute error over the largest
+    absolute reference value. sqnr_db: signal-to-quantization-noise ratio, 10·log10(Σ ref² / Σ error²), None when the
+    outputs are equal. agreement: share of examples with the same arg-max (classifiers).
+    """
+
+    name: str
+    max_abs_error: float
+    mean_abs_error: float
+    relative_error: float
+    sqnr_db: float | None
+    agreement: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport(Artifact):
+    """The same answers? One exported file against its Keras model on the same `n` examples.
+
+    judged_by: the rule that decided, in words; failures: what broke it. obtained: always "measured", on this host.
+    """
+
+    file: str
+    against: str
+    format: str
+    precision: str
+    n: int
+    examples: str
+    outputs: tuple[OutputParity, ...]
+    judged_by: str
+    passed: bool
+    failures: tuple[str, ...] = ()
+    obtained: Obtained = "measured"
+
+
+# --- profile -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpLatency:
+    """One op in the order of execution. time_us: median over the profiled runs. layer: the Keras layer, if known."""
+
+    index: int
+    op: str
+    layer: str | None
+    time_us: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident memory of a process that loads and runs the model, and of one that only loads the runtime."""
+
+    peak_bytes: int
+    runtime_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelLatency:
+    """One file in a session.
+
+    blocks_us: the raw samples in microseconds per inference, by process, then block (blocks of all files alternate).
+    p10_us, median_us, p90_us: estimate and 95 % interval (hierarchical bootstrap over processes and blocks).
+    ratio: p10 over the first file's p10 in the same session, with its interval (None for the first file).
+    load_ms: reading the file to ready; first_inference_ms: the first, cold inference.
+    unpaid: why there is no figure, where there is none.
+    """
+
+    file: str
+    sha256: str
+    size_bytes: int
+    runtime: str
+    blocks_us: tuple[tuple[tuple[float, ...], ...], ...]
+    p10_us: Interval
+    median_us: Interval
+    p90_us: Interval
+    load_ms: float
+    first_inference_ms: float
+    memory: Memory
+    ops: tuple[OpLatency, ...]
+    ratio: Interval | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of timed inferences."""
+        return sum(len(block) for process in self.blocks_us for block in process)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The state of the machine around the measurement; None where the system does not tell."""
+
+    load_average: float | None
+    governor: str | None
+    temperature_c: float | None
+    threads: int
+    xnnpack: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyReport(Artifact):
+    """One profiling session on one device: all files interleaved, raw samples kept.
+
+    stopped: "precise enough" or "budget used up". device: e.g. "cpu"; hardware: what it is.
+    """
+
+    device: str
+    hardware: str
+    obtained: Obtained
+    runtimes: Mapping[str, str]
+    models: tuple[ModelLatency, ...]
+    conditions: Conditions
+    processes: int
+    warm_up: int
+    stopped: str
+    seconds: float
+
+
+# --- check -------------------------------------------------------------------------------------------------------
+
+Outcome = Literal["pass", "regressed", "improved", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question of a check: what was compared, against which limit, and the answer.
+
+    change: new against old: a ratio for latency and size, points for accuracy. interval: None where exact.
+    """
+
+    what: Literal["latency", "size", "accuracy"]
+    outcome: Outcome
+    sentence: str
+    old: float
+    new: float
+    change: float
+    limit: float | None
+    interval: Interval | None
+    unit: str
+    obtained: Obtained = "measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Artifact):
+    """The answer of `check`: the worst of its findings (regressed, then inconclusive, improved, pass)."""
+
+    new: str
+    old: str
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    latency: LatencyReport | None = None
+
+
+# --- the whole run -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything one recipe led to, in order; what the report shows.
+
+    recipe: the checked recipe, with its defaults. reused: folders of artifacts that were there already.
+    """
+
+    name: str
+    folder: Path
+    recipe: Mapping[str, Any]
+    trained: TrainedModel
+    compressed: tuple[CompressedModel, ...]
+    exported: tuple[ExportedModel, ...]
+    parity: tuple[ParityReport, ...]
+    latency: tuple[LatencyReport, ...]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+    reused: tuple[str, ...]
+    seconds: float
+
+
+# --- saving and loading ------------------------------------------------------------------------------------------
+
+KINDS: dict[str, type[Artifact]] = {
+    "trained": TrainedModel,
+    "compressed": CompressedModel,
+    "exported": ExportedModel,
+    "parity": ParityReport,
+    "latency": LatencyReport,
+    "verdict": Verdict,
+}
+
+
+@functools.cache
+def _adapter(kind: type[Any]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def to_json(value: object) -> Any:
+    """A dataclass as plain JSON types; an artifact loses its folder, which only this machine has."""
+    data = _adapter(type(value)).dump_python(value, mode="json")
+    if isinstance(value, Artifact):
+        del data["folder"]
+    return data
+
+
+def from_json(kind: type[Any], data: Any) -> Any:
+    """The dataclass `kind` from plain JSON types. Raises InputError naming what does not fit."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(data, strict=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"not a {kind.__name__}", received=f"{where}: {first['msg']}") from None
+
+
+def json_schema(kind: type[Any]) -> dict[str, Any]:
+    """The JSON schema of a result's manifest."""
+    return _adapter(kind).json_schema()
+
+
+def kind_of(artifact: Artifact) -> str:
+    """The manifest's word for the artifact's type."""
+    return next(word for word, kind in KINDS.items() if type(artifact) is kind)
+
+
+def save_artifact(artifact: Artifact) -> None:
+    """Write `manifest.json` into the artifact's folder."""
+    content = {"kind": kind_of(artifact), **to_json(artifact)}
+    write_atomically(artifact.folder / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Read the artifact of `folder`, whatever its kind. Raises InputError when there is none or it is damaged."""
+    try:
+        data = json.loads((folder / MANIFEST).read_text())
+        kind = KINDS[data.pop("kind")]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{folder} holds no artifact of edgedl",
+            required=f"a folder with a {MANIFEST} that a stage wrote",
+            received=type(error).__name__,
+        ) from None
+    return replace(from_json(kind, data), folder=folder)
+
+
+def is_intact(artifact: Artifact) -> bool:
+    """Whether every recorded file is still there with its recorded content."""
+    return all(
+        (path := artifact.folder / entry.name).is_file() and sha256_of(path) == entry.sha256
+        for entry in artifact.record.files
+    )
+
+
+def field_names(kind: type[Artifact]) -> Sequence[str]:
+    """The fields of an artifact kind, in order."""
+    return [entry.name for entry in fields(kind)]
