@@ -137,7 +137,8 @@ class TrainedModel(Artifact):
     data: SplitRecord | None
     quality: Quality | None
     parameters: int
-    macs: int | None
+    macs: int
+    layers: tuple[str, ...] = ()
     origin: str = "trained here"
     history: tuple[Mapping[str, float], ...] = ()
     traces: Mapping[str, int] = field(default_factory=dict[str, int])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -49,3 +50,28 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One package that edgedl needs. installed: its version, or None. specifier: what pip takes, with the range."""
+
+    name: str
+    installed: str | None
+    specifier: str
+    fits: bool
+
+
+def requirements() -> list[Requirement]:
+    """What edgedl's own metadata asks for, against what is installed."""
+    from packaging.requirements import Requirement as Asked
+
+    found: list[Requirement] = []
+    for line in metadata.requires("edgedl") or []:
+        asked = Asked(line)
+        if asked.marker is not None and not asked.marker.evaluate({"extra": ""}):
+            continue
+        version = version_of(asked.name)
+        fits = version is not None and asked.specifier.contains(version, prereleases=True)
+        found.append(Requirement(asked.name, version, f"{asked.name}{asked.specifier}", fits))
+    return found

@@ -6,8 +6,9 @@ All intervals are two-sided; the level is 95 % unless said otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Interval:
     low: float
     high: float
     level: float = LEVEL
+
+    def scaled(self, factor: float) -> Interval:
+        """The same interval in another unit; `factor` is positive."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor, self.level)
 
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
@@ -92,65 +97,128 @@ Blocks = Sequence[Sequence[Sequence[float]]]
 """Samples by process, then by block."""
 
 
-def quantile_interval(blocks: Blocks, q: float, *, seed: int = 0, draws: int = 500, level: float = LEVEL) -> Interval:
-    """The q-quantile of the pooled samples, with an interval that knows that processes differ.
+def quantile_intervals(
+    blocks: Blocks, quantiles: Sequence[float], *, seed: int = 0, draws: int = 1000, level: float = LEVEL
+) -> tuple[Interval, ...]:
+    """Quantiles of the pooled samples, each with an interval that knows that processes differ.
 
     Hierarchical bootstrap (Davison & Hinkley 1997, Bootstrap Methods, §3.8): draw processes with replacement, then
-    blocks within each; between-process variance is the larger part of a latency's variance.
+    blocks within each; between-process variance is the larger part of a latency's variance. Percentile intervals,
+    expanded for few processes (Hesterberg 2015, The American Statistician 69, §3.3): taken at Φ(-t √(n/(n-1))), since
+    resampling n processes understates their variance by (n - 1)/n and knows no t-distribution.
     """
-    return _bootstrap([blocks], lambda pooled: _quantile(pooled[0], q), seed, draws, level)
-
-
-def quantile_ratio(
-    new: Blocks, old: Blocks, q: float = 0.1, *, seed: int = 0, draws: int = 500, level: float = LEVEL
-) -> Interval:
-    """Ratio new/old of q-quantiles of two interleaved series, with a paired hierarchical bootstrap interval.
-
-    new, old: the same processes and blocks in the same order; a draw takes both sides of a block together, so that
-    what slowed both does not count.
-    """
-    shape = [len(process) for process in new]
-    if shape != [len(process) for process in old]:
-        raise ValueError("new and old must come from the same interleaved session")
-    return _bootstrap([new, old], lambda pooled: _quantile(pooled[0], q) / _quantile(pooled[1], q), seed, draws, level)
-
-
-def _bootstrap(
-    series: Sequence[Blocks],
-    statistic: Callable[[Sequence[NDArray[np.float64]]], float],
-    seed: int,
-    draws: int,
-    level: float,
-) -> Interval:
     import numpy as np
 
-    sides: list[list[list[NDArray[np.float64]]]] = [
-        [[np.asarray(block, dtype=np.float64) for block in process] for process in blocks] for blocks in series
-    ]
-    pooled = [np.concatenate([b for process in one for b in process]) for one in sides]
+    pooled = np.concatenate([block for process in blocks for block in process])
+    n = len(blocks) if len(blocks) > 1 else len(blocks[0])
+    tail = (1 - level) / 2
+    if n > 1:
+        tail = _normal_tail(_student_quantile(tail, n - 1) * math.sqrt(n / (n - 1)))
+    intervals: list[Interval] = []
+    for q, drawn in zip(quantiles, _redrawn_quantiles(blocks, quantiles, seed, draws), strict=True):
+        value = float(np.quantile(pooled, q, method="inverted_cdf"))
+        low, high = np.quantile(drawn, [tail, 1 - tail])
+        intervals.append(Interval(value, min(value, float(low)), max(value, float(high)), level))
+    return tuple(intervals)
+
+
+def _redrawn_quantiles(blocks: Blocks, quantiles: Sequence[float], seed: int, draws: int) -> list[NDArray[np.float64]]:
+    """Each quantile in `draws` resamples; shape (draws,) a quantile.
+
+    A resample only changes how often each block counts. So the samples are sorted once into groups of neighbours, and
+    a draw's quantile is the group where the cumulated weight passes the share q.
+    """
+    import numpy as np
+
     rng = np.random.default_rng(seed)
-    processes = len(sides[0])
-    found = np.empty(draws)
-    for draw in range(draws):
-        chosen: list[list[NDArray[np.float64]]] = [[] for _ in sides]
-        for process in rng.integers(0, processes, processes):
-            count = len(sides[0][process])
-            for block in rng.integers(0, count, count):
-                for side, one in enumerate(sides):
-                    chosen[side].append(one[process][block])
-        found[draw] = statistic([np.concatenate(side) for side in chosen])
-    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
-    value = statistic(pooled)
-    return Interval(value, min(value, float(low)), max(value, float(high)), level)
+    counts = [len(process) for process in blocks]
+    drawn = rng.multinomial(len(counts), [1 / len(counts)] * len(counts), draws)  # how often each process
+    times = [rng.multinomial(drawn[:, i] * count, [1 / count] * count) for i, count in enumerate(counts)]
+    values, members = _grouped([block for process in blocks for block in process])
+    weight = np.cumsum(np.hstack(times).astype(np.float32) @ members, axis=1)
+    return [values[np.argmax(weight >= q * weight[:, -1:], axis=1)] for q in quantiles]
 
 
-def _quantile(values: NDArray[np.float64], q: float) -> float:
+def _grouped(blocks: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Groups of neighbouring samples from small to large: their largest, and how many each block has in each.
+
+    Shapes (groups,) and (blocks, groups). Up to 1,000 samples, a group is one sample.
+    """
     import numpy as np
 
-    return float(np.quantile(values, q))
+    samples = np.concatenate([np.asarray(block, dtype=np.float64) for block in blocks])
+    groups = min(1000, samples.size)
+    ends = np.arange(1, groups + 1) * samples.size // groups
+    order = np.argsort(samples, kind="stable")
+    group = np.empty(samples.size, dtype=np.int64)
+    group[order] = np.searchsorted(ends, np.arange(samples.size), side="right")
+    block = np.repeat(np.arange(len(blocks)), [len(part) for part in blocks])
+    members = np.bincount(block * groups + group, minlength=len(blocks) * groups).reshape(len(blocks), groups)
+    return samples[order][ends - 1], members.astype(np.float32)
+
+
+def quantile_ratio(new: Blocks, old: Blocks, q: float = 0.1, *, level: float = LEVEL) -> Interval:
+    """Typical ratio new/old of the q-quantiles of blocks that were timed next to each other.
+
+    new, old: the same processes and blocks in the same order. What slows the machine for a while slows both blocks of
+    a pair, so it falls out of their ratio. A process counts as one observation, the median of its pairs' log ratios;
+    the interval is that of the mean over processes, trimmed so that a process under a passing load has no say.
+
+    On an idle and on a busy machine this was three to ten times narrower than bootstrapping the ratio of the pooled
+    quantiles. Raises ValueError when the two do not have the same processes and blocks.
+    """
+    import numpy as np
+
+    if [len(process) for process in new] != [len(process) for process in old]:
+        raise ValueError("new and old must come from the same interleaved session")
+    logs = [
+        [math.log(float(np.quantile(n, q)) / float(np.quantile(o, q))) for n, o in zip(news, olds, strict=True)]
+        for news, olds in zip(new, old, strict=True)
+    ]
+    typical = trimmed_mean(logs[0] if len(logs) == 1 else [median(process) for process in logs], level=level)
+    return Interval(math.exp(typical.value), math.exp(typical.low), math.exp(typical.high), level)
+
+
+def trimmed_mean(values: Sequence[float], *, trim: float = 0.2, level: float = LEVEL) -> Interval:
+    """Mean without the `trim` share of smallest and of largest values, with its t-interval.
+
+    Tukey & McLaughlin 1963 (Sankhyā A 25, 331–352): the standard error is that of the winsorized values, with as many
+    degrees of freedom as values are left, less one. The interval of a single value is unbounded.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    cut = math.floor(trim * n)
+    kept = ordered[cut : n - cut]
+    value = fmean(kept)
+    if len(kept) < 2:
+        return Interval(value, -math.inf, math.inf, level)
+    winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
+    error = stdev(winsorized) / ((len(kept) / n) * math.sqrt(n))
+    half = -_student_quantile((1 - level) / 2, len(kept) - 1) * error
+    return Interval(value, value - half, value + half, level)
+
+
+def independent_difference(before: Interval, after: Interval) -> Interval:
+    """`before - after` of two estimates from different examples; both intervals of the same level.
+
+    Square-and-add (Zou & Donner 2008, Statistics in Medicine 27, 1693–1702). For two Wilson intervals this is
+    Newcombe's method 10 for unpaired proportions (1998, Statistics in Medicine 17, 873–890).
+    """
+    difference = before.value - after.value
+    below = math.hypot(before.value - before.low, after.high - after.value)
+    above = math.hypot(before.high - before.value, after.value - after.low)
+    return Interval(difference, difference - below, difference + above, before.level)
 
 
 def _normal_quantile(p: float) -> float:
-    from statistics import NormalDist
-
     return NormalDist().inv_cdf(p)
+
+
+def _normal_tail(z: float) -> float:
+    return NormalDist().cdf(z)
+
+
+def _student_quantile(p: float, degrees: int) -> float:
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+    return float(stdtrit(degrees, p))

@@ -1,1 +1,49 @@
-""""""
+"""The devices edgedl knows. To add one: copy `template.py`, test it, and add its line to `_MODULES`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+
+from edgedl.core.errors import UnavailableError
+from edgedl.devices.protocol import Device, DeviceStatus, SamplingPlan
+
+__all__ = ["Device", "DeviceStatus", "SamplingPlan", "all_devices", "find_device"]
+
+_MODULES = {  # a device's name → the module that holds it as `device`; imported when asked for
+    "cpu": "edgedl.devices.cpu",
+}
+
+
+def all_devices() -> Sequence[Device]:
+    """Every device, available or not."""
+    return [_load(name) for name in _MODULES]
+
+
+def find_device(spec: str) -> tuple[Device, str | None]:
+    """The device and target of `name` or `name:target`, e.g. "cpu" or "arm64:cortex-a76".
+
+    Raises UnavailableError naming the nearest and the existing ones when there is no such device or target.
+    """
+    name, colon, target = spec.partition(":")
+    if name not in _MODULES:
+        raise _unknown(f"no device is called {name!r}", name, list(_MODULES))
+    device = _load(name)
+    targets = device.targets()
+    if colon and target not in targets:
+        raise _unknown(f"device {name!r} has no target {target!r}", target, targets)
+    return device, target if colon else None
+
+
+def _load(name: str) -> Device:
+    return importlib.import_module(_MODULES[name]).device
+
+
+def _unknown(what: str, given: str, existing: Sequence[str]) -> UnavailableError:
+    nearest = difflib.get_close_matches(given, existing, n=1)
+    return UnavailableError(
+        what,
+        required=f"one of {', '.join(existing)}" if existing else "no target at all: it has only one",
+        advice=f"Did you mean {nearest[0]!r}?" if nearest else "`edgedl devices` lists what there is",
+    )

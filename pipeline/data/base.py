@@ -1,6 +1,6 @@
 """What every data source yields, so that nothing after it knows where the examples came from.
 
-    source file ─► Source.load ─► RawData ─► split ─► Splits ─► stream (training), fetch (everything else)
+    source file ─► Source.load ─► RawData ─► load_splits ─► Splits ─► stream (training), examples_array (all else)
 
 Values stay *raw* (pixels, readings, table columns) until they are fetched or streamed; normalisation is in one place,
 the `InputContract`, because the app has to repeat it.
@@ -10,29 +10,65 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import SplitRecord
+from edgedl.core.config import Section
 from edgedl.core.contract import InputContract, Task
+from edgedl.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+Normalize = Literal["none", "0..1", "-1..1", "standard"]
+"""How raw inputs become the model's: as they are; the raw range onto 0 to 1 or -1 to 1; or mean 0 and standard
+deviation 1 for each channel (last axis), computed on the training split only."""
 
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _share(value: object) -> object:
+    if isinstance(value, float) and 0.0 < value < 1.0:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise PydanticCustomError("share", "a fraction between 0 and 1, or a whole number of examples from 1")
+
+
+Share = Annotated[int | float, BeforeValidator(_share)]
+
+
+class SplitConfig(Section):
+    """How much of the data is kept back. A split that the source brings itself is used as it is."""
+
+    validation: Share = Field(
+        default=0.1, description="For choosing the best epoch: a fraction of all examples (0.1), or a number (200)."
+    )
+    test: Share = Field(
+        default=0.2, description="For judging the model: a fraction or a number. Unused if the source has its own."
+    )
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> SplitConfig:
+        total = sum(share for share in (self.validation, self.test) if isinstance(share, float))
+        if total >= 1.0:
+            raise ConfigError(
+                "data.split leaves no training examples",
+                required="fractions that add up to less than 1",
+                received=f"validation {self.validation} + test {self.test}",
+                advice="Try validation: 0.1, test: 0.2",
+            )
+        return self
 
 
 class Source(Section):
     """The configuration of a data source; its type is the selector. One subclass a file."""
 
     source: str
+    split: SplitConfig = Field(default=SplitConfig(), description="How much of the data validates and tests the model.")
 
     def load(self) -> RawData:
         """Read enough to know every example's target. Raises DataError."""
@@ -60,7 +96,7 @@ class Examples(Protocol):
         ...
 
     def select(self, positions: NDArray[np.int64]) -> Examples:
-        """The examples at `positions`, sharing storage with these."""
+        """The examples at `positions`."""
         ...
 
     def fingerprint(self) -> str:
@@ -86,11 +122,12 @@ class ArrayExamples:
         """Gathers from one tensor that the tf.data graph captures (not a constant: no 2 GB limit)."""
         import tensorflow as tf
 
-        held = tf.constant(self.inputs)
+        with tf.device("CPU"):
+            held = tf.constant(self.inputs)
         return lambda positions: tf.gather(held, positions)
 
     def select(self, positions: NDArray[np.int64]) -> ArrayExamples:
-        """The examples at `positions`."""
+        """The examples at `positions`, copied."""
         return ArrayExamples(self.inputs[positions], self.targets[positions])
 
     def fingerprint(self) -> str:
@@ -108,15 +145,18 @@ class ArrayExamples:
 class RawData:
     """What a source found.
 
-    examples: everything that may be split. test: the source's own test split, if it has one (never mixed in).
-    input: how the app must prepare an input (name is set later, from the model). labels: class names, or () for
-    regression. skipped: files that were left out because `skip_bad` was given, with the reason.
+    examples: everything that may be split. validation, test: the source's own splits, if it has them (never mixed in).
+    input: how the app must prepare an input (name is set later, from the model); its `mean` and `std` are filled
+    from `normalize` once the training split is known. labels: class names, or () for regression.
+    skipped: files that were left out, with the reason.
     """
 
     examples: Examples
     task: Task
     input: InputContract
+    normalize: Normalize
     labels: tuple[str, ...] = ()
+    validation: Examples | None = None
     test: Examples | None = None
     skipped: tuple[str, ...] = ()
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from edgedl.core.contract import InputContract
-from edgedl.pipeline.data.base import ArrayExamples, RawData, Source
+from edgedl.pipeline.data.base import ArrayExamples, Normalize, RawData, Source
 
 
 class Digits(Source):
     """The embedded default: needs no file and no network."""
 
-    source: Literal["digits"] = "digits"
+    source: Literal["digits"] = Field(
+        default="digits", description="1,797 handwritten digits of 8×8 pixels; nothing to fetch."
+    )
+    normalize: Normalize = Field(default="0..1", description="How the pixels (0 to 16) become the model's input.")
 
     def load(self) -> RawData:
         """Images of shape (1797, 8, 8, 1), values 0 to 16; ten classes."""
@@ -30,8 +34,7 @@ class Digits(Source):
                 content="image",
                 color_space="grayscale",
                 raw_range=(0.0, 16.0),
-                mean=(0.0,),
-                std=(16.0,),
             ),
+            normalize=self.normalize,
             labels=tuple(str(digit) for digit in range(10)),
         )

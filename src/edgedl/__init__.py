@@ -1,1 +1,31 @@
-"""edgedl."""
+"""edgedl: from a Keras model to a verified, measured model on a device, kept fast from then on.
+
+    train ──► compress ──► export ──► verify ──► profile ──► check
+
+Each verb returns a typed result (`edgedl.core.artifacts`); `run` does them all on one recipe. Importing this module
+imports nothing heavy: a verb is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgedl.pipeline.verbs import check, compress, export, profile, run, train, verify
+
+__all__ = ["check", "compress", "export", "profile", "run", "train", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("edgedl.pipeline.verbs"), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("edgedl")
+    raise AttributeError(f"module 'edgedl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,241 @@
+"""The host CPU: TFLite files in LiteRT, ONNX files in ONNX Runtime, measured where edgedl itself runs.
+
+A session is many short processes, one after the other. Each loads every file and times blocks of all of them in a
+random order: what slows the machine for a moment slows all files alike, and the ratio of two files' times stays true
+where neither time does. Many processes, because the same file in the same runtime is faster or slower by some percent
+from one process to the next (memory layout).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+from edgedl.core import isolation
+from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, OpLatency, Record
+from edgedl.core.console import reporter
+from edgedl.core.errors import ModelError, StageError, UnavailableError
+from edgedl.core.files import sha256_of
+from edgedl.core.isolation import Limits, run_isolated
+from edgedl.core.model_facts import ModelFile, OpFacts
+from edgedl.core.provenance import machine, version_of, versions
+from edgedl.core.statistics import quantile_intervals, quantile_ratio
+from edgedl.devices import litert, onnx_runtime, session
+from edgedl.devices.protocol import DeviceStatus, SamplingPlan
+from edgedl.devices.sampling import MAX_PROCESSES, enough, planned_looks
+from edgedl.devices.session import Examined, OpTimes, Timed, TimingTask
+
+PROCESSES = 25  # about as many as a budget is divided into
+OPS_SHARE = 0.1  # of the budget goes to times per op
+LIMITS = Limits(time_s=600.0)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HostCpu:
+    """The `cpu` device."""
+
+    name: str = "cpu"
+    summary: str = "this computer's processor: LiteRT for .tflite, ONNX Runtime for .onnx (measured)"
+
+    def targets(self) -> Sequence[str]:
+        """There is only one."""
+        return ()
+
+    def status(self) -> DeviceStatus:
+        """Whether both runtimes are installed."""
+        missing = tuple(r.PACKAGE for r in (litert, onnx_runtime) if importlib.util.find_spec(r.MODULE) is None)
+        if missing:
+            command = f"pip install {' '.join(missing)}"
+            return DeviceStatus(False, f"{' and '.join(missing)} not installed", missing, command)
+        return DeviceStatus(True, f"{machine()}; {litert.version()}, {onnx_runtime.version()}")
+
+    def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
+        """Take one session; see `Device.profile`. A crash of the runtime is a ModelError that names the file."""
+        status = self.status()
+        if not status.available:
+            raise UnavailableError(f"device {self.name!r}: {status.detail}", advice=f"`{status.command}` brings it")
+        return _profile(files, plan)
+
+
+device = HostCpu()
+
+
+def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
+    started = time.monotonic()
+    conditions = _conditions(plan)
+    isolation.warm_up("runtime")
+    with reporter().progress(f"profiling {_names(files)}", plan.budget_s) as bar:
+        runtime_bytes = {kind: _isolated("", session.runtime_memory, kind) for kind in {file.format for file in files}}
+        examined = [_examine(file, plan, OPS_SHARE * plan.budget_s / len(files)) for file in files]
+        sampled = _Sampled(files, plan, deadline=started + 0.95 * plan.budget_s)  # the rest is for the intervals
+        while not sampled.stopped:
+            sampled.take()
+            bar.update(time.monotonic() - started, f"{sampled.processes} processes")
+    models = [
+        _latency(file, timed, seen, Memory(seen.peak_bytes, runtime_bytes[file.format]), plan)
+        for file, timed, seen in zip(files, sampled.timed, examined, strict=True)
+    ]
+    first = models[0]
+    ratios = [quantile_ratio(model.blocks_us, first.blocks_us, 0.1) for model in models[1:]]
+    seconds = time.monotonic() - started
+    return LatencyReport(
+        name=_names(files),
+        record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+        device=device.name,
+        hardware=machine(),
+        obtained="measured",
+        runtimes={runtime.NAME: version_of(runtime.PACKAGE) or "" for runtime in (litert, onnx_runtime)},
+        models=(first, *(replace(model, ratio=ratio) for model, ratio in zip(models[1:], ratios, strict=True))),
+        conditions=conditions,
+        processes=sampled.processes,
+        warm_up=max(entry.warm_up for timed in sampled.timed for entry in timed),
+        stopped=sampled.stopped,
+        seconds=seconds,
+    )
+
+
+def _names(files: Sequence[ModelFile]) -> str:
+    return ", ".join(file.path.name for file in files)
+
+
+# --- taking samples ----------------------------------------------------------------------------------------------
+
+
+class _Sampled:
+    """A session in progress: what has been timed, by file and then process, and why it stopped, once it has.
+
+    deadline: on the monotonic clock.
+    """
+
+    def __init__(self, files: Sequence[ModelFile], plan: SamplingPlan, deadline: float) -> None:
+        self.files, self.plan, self.deadline = files, plan, deadline
+        self.timed: list[list[Timed]] = [[] for _ in files]
+        self.planned, self.looks = 1, {1}
+        self.stopped = ""
+
+    @property
+    def processes(self) -> int:
+        return len(self.timed[0])
+
+    def take(self) -> None:
+        """Time all files in one more process, and look at what there is if this is a moment to look."""
+        start = time.monotonic()
+        seconds = max(0.05, min(0.8 * self.plan.budget_s / PROCESSES, self.deadline - start))
+        task = TimingTask(
+            files=tuple((file.path, file.format) for file in self.files),
+            threads=self.plan.threads,
+            xnnpack=self.plan.xnnpack,
+            seed=self.plan.seed,
+            order_seed=random.Random(f"{self.plan.seed}/{self.processes}").getrandbits(32),
+            seconds=seconds,
+        )
+        for entries, entry in zip(self.timed, _isolated(_names(self.files), session.time_files, task), strict=True):
+            entries.append(entry)
+        now = time.monotonic()
+        if self.processes == 1:
+            self.planned = max(1, min(MAX_PROCESSES, 1 + int((self.deadline - now) / (now - start))))
+            self.looks = planned_looks(self.planned)
+        over = self.processes >= self.planned or self.deadline - now < 0.5 * (now - start)
+        if (over or self.processes in self.looks) and enough([_blocks(timed) for timed in self.timed], self.plan):
+            self.stopped = "precise enough"
+        elif over:
+            self.stopped = "budget used up" if self.planned < MAX_PROCESSES else f"{self.processes} processes timed"
+
+
+def _examine(file: ModelFile, plan: SamplingPlan, seconds: float) -> Examined:
+    arguments = file.path, file.format, plan.threads, plan.xnnpack, plan.seed, seconds
+    return _isolated(file.path.name, session.examine_file, *arguments)
+
+
+def _isolated(subject: str, function: Callable[..., T], *args: object) -> T:
+    """Run in a child; a runtime that crashes, hangs or eats memory there is the file's fault."""
+    try:
+        return run_isolated(function, *args, stage="profiling", subject=subject, nursery="runtime", limits=LIMITS)
+    except StageError as error:
+        if not subject or "could not be started" in error.what:
+            raise
+        raise ModelError(
+            f"{subject} takes the runtime down",
+            required="a file that the runtime can load and run",
+            received=", ".join(part for part in (error.what.partition(": ")[2], error.received) if part),
+            advice="`edgedl inspect` shows what is in the file",
+        ) from None
+
+
+# --- from samples to the report ----------------------------------------------------------------------------------
+
+
+def _blocks(timed: Sequence[Timed]) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    return tuple(entry.blocks_us for entry in timed)
+
+
+def _latency(
+    file: ModelFile, timed: Sequence[Timed], seen: Examined, memory: Memory, plan: SamplingPlan
+) -> ModelLatency:
+    blocks = _blocks(timed)
+    p10_us, median_us, p90_us = quantile_intervals(blocks, (0.1, 0.5, 0.9), seed=plan.seed)
+    return ModelLatency(
+        file=file.path.name,
+        sha256=sha256_of(file.path),
+        size_bytes=file.path.stat().st_size,
+        runtime=timed[0].runtime,
+        blocks_us=blocks,
+        p10_us=p10_us,
+        median_us=median_us,
+        p90_us=p90_us,
+        load_ms=median(entry.load_us for entry in timed) / 1e3,
+        first_inference_ms=median(entry.first_us for entry in timed) / 1e3,
+        memory=memory,
+        ops=op_table(seen.ops, file.facts.ops),
+        notes=(*timed[0].notes, *seen.ops.notes),
+    )
+
+
+def op_table(times: OpTimes, facts: Sequence[OpFacts]) -> tuple[OpLatency, ...]:
+    """One row per op of the file, its kernels added up, in order of execution.
+
+    A kernel that could not be traced back to one op has a row of its own: index -1, the kernel's name, no layer.
+    """
+    total_us = sum(time.time_us for time in times.ops) or 1.0
+    rows: dict[object, OpLatency] = {}
+    by_index = {fact.index: fact for fact in facts}
+    for position, kernel in enumerate(times.ops):
+        fact = by_index.get(kernel.index) if kernel.index is not None else None
+        if fact is None:
+            rows["kernel", position] = OpLatency(-1, kernel.op, None, kernel.time_us, kernel.time_us / total_us)
+            continue
+        time_us = kernel.time_us + (rows[fact.index].time_us if fact.index in rows else 0.0)
+        rows[fact.index] = OpLatency(fact.index, fact.op, fact.layer, time_us, time_us / total_us)
+    return tuple(rows.values())
+
+
+# --- the state of the machine ------------------------------------------------------------------------------------
+
+
+def _conditions(plan: SamplingPlan) -> Conditions:
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return Conditions(
+        load_average=round(os.getloadavg()[0], 2),
+        governor=governor.read_text().strip() if governor.exists() else None,
+        temperature_c=_temperature_c(),
+        threads=plan.threads,
+        xnnpack=plan.xnnpack,
+    )
+
+
+def _temperature_c() -> float | None:
+    """The hottest sensor of the processor (or of the system, where none is named after one)."""
+    import psutil
+
+    sensors = psutil.sensors_temperatures()
+    chosen = [name for name in ("coretemp", "k10temp", "cpu_thermal") if name in sensors] or list(sensors)
+    return max((entry.current for name in chosen for entry in sensors[name]), default=None)

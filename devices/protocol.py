@@ -1,0 +1,80 @@
+"""What a device is to the rest of edgedl: a target that says whether it is there, and takes a profiling session.
+
+The protocol asks for nothing that only some targets have. A device may run the files here (host CPU), in an
+emulator, on a phone behind adb, on a board behind ssh, in a browser, or only hand them to a vendor's compiler: it
+always answers with a `LatencyReport` whose `obtained` says how the figures came to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from edgedl.core.artifacts import LatencyReport
+    from edgedl.core.model_facts import ModelFile
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """Whether a device can be used now.
+
+    detail: what it is, or what stands in the way, in a sentence. missing: names of what is not installed or not
+    connected. command: the one command that brings it, where there is one.
+    """
+
+    available: bool
+    detail: str
+    missing: tuple[str, ...] = ()
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What a session may cost and when it has seen enough.
+
+    budget_s: wall-clock seconds for the whole session. threads: threads the runtime may use. xnnpack: whether LiteRT
+    computes with XNNPACK's kernels (True, as apps do) or with TFLite's built-in ones. seed: of inputs and of the
+    order in which files alternate.
+    median_within: enough is a 95 % interval of every median within ± this share of it.
+    decide_at: if given, enough is instead that the ratio of every file to the first is decided against this value:
+    its interval lies above it, or at or below it.
+    """
+
+    budget_s: float = 10.0
+    threads: int = 1
+    xnnpack: bool = True
+    seed: int = 0
+    median_within: float = 0.01
+    decide_at: float | None = None
+
+
+class Device(Protocol):
+    """One kind of target."""
+
+    @property
+    def name(self) -> str:
+        """The word that chooses it, e.g. "cpu"."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for `edgedl devices`: what it is, and whether it measures, emulates or estimates."""
+        ...
+
+    def targets(self) -> Sequence[str]:
+        """What can stand behind the colon of `name:target` (cores, serial numbers, systems); empty for only one."""
+        ...
+
+    def status(self) -> DeviceStatus:
+        """Whether it can be used now. Cheap: imports no runtime, starts nothing, asks no network."""
+        ...
+
+    def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
+        """Take one session with all files interleaved; ratios are to the first.
+
+        Raises UnavailableError when the device or the target is not there, ModelError (naming the file and the
+        reason) when a file cannot run on it.
+        """
+        ...

@@ -1,0 +1,522 @@
+"""What an app must know about a model, embedded in the exported file and read back from it.
+
+TFLite: TensorFlow Lite metadata, schema 1.1.0 (tensorflow/tflite-support, metadata_schema.fbs, identifier "M001"), in
+the model's buffer `TFLITE_METADATA`, which Android's and Python's readers of that format understand. It cannot hold
+everything (feature names, resizing, the task), so the whole contract travels beside it as `edgedl.json`; that file
+and the label files are a zip archive behind the flatbuffer. ONNX: `metadata_props`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flatbuffers
+import flatbuffers.number_types as types
+from flatbuffers.table import Table
+
+from edgedl.core.artifacts import from_json, to_json
+from edgedl.core.contract import Contract, InputContract, OutputContract
+from edgedl.core.errors import InputError, ModelError
+from edgedl.export.tflite_schema import DAMAGE, IDENTIFIER, listed, read_tflite, signature_names, text
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+BUFFER = "TFLITE_METADATA"
+CONTRACT_FILE = "edgedl.json"
+LABELS_FILE = "labels.txt"
+ONNX_CONTRACT, ONNX_LAYERS, ONNX_LABELS = "edgedl.contract", "edgedl.layers", "labels"
+
+
+@dataclass(frozen=True)
+class TensorMetadata:
+    """One input or output as the metadata describes it, in the order of the subgraph.
+
+    content: "image", "bounding-boxes" or "features". mean, std: the model takes (raw − mean) / std; empty when nothing
+    is said. minimum, maximum: of the tensor's values, per channel. labels: names along the last axis.
+    """
+
+    name: str
+    description: str = ""
+    content: str = "features"
+    color_space: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    minimum: tuple[float, ...] = ()
+    maximum: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TfliteMetadata:
+    """What a TFLite file says about itself; empty where it says nothing.
+
+    contract, layers: from `edgedl.json`, which edgedl's exports carry. converter: what wrote the model.
+    """
+
+    name: str = ""
+    description: str = ""
+    version: str = ""
+    author: str = ""
+    license: str = ""
+    inputs: tuple[TensorMetadata, ...] = ()
+    outputs: tuple[TensorMetadata, ...] = ()
+    contract: Contract | None = None
+    layers: tuple[str, ...] = ()
+    converter: str = ""
+    min_runtime_version: str = ""
+
+
+# --- the schema --------------------------------------------------------------------------------------------------
+# Fields of each table in the order of their slots; a union takes two (its type, then its value).
+
+_MODEL = (
+    "name",
+    "description",
+    "version",
+    "subgraph_metadata",
+    "author",
+    "license",
+    "associated_files",
+    "min_parser_version",
+)
+_SUBGRAPH = (
+    "name",
+    "description",
+    "input_tensor_metadata",
+    "output_tensor_metadata",
+    "associated_files",
+    "input_process_units",
+    "output_process_units",
+)
+_TENSOR = ("name", "description", "dimension_names", "content", "process_units", "stats", "associated_files")
+_CONTENT = ("content_properties_type", "content_properties", "range")
+_IMAGE = ("color_space", "default_size")
+_IMAGE_SIZE = ("width", "height")
+_PROCESS_UNIT = ("options_type", "options")
+_NORMALIZATION = ("mean", "std")
+_STATS = ("max", "min")
+_FILE = ("name", "description", "type", "locale")
+
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _BOUNDING_BOX_PROPERTIES = 1, 2, 3
+_CONTENTS = {_IMAGE_PROPERTIES: "image", _BOUNDING_BOX_PROPERTIES: "bounding-boxes"}
+_NORMALIZATION_OPTIONS = 1
+_COLOR_SPACES = {"rgb": 1, "grayscale": 2}
+_TENSOR_AXIS_LABELS = 2
+_PARSER_VERSION = "1.0.0"  # the first whose readers know every field written here
+
+
+@dataclass(frozen=True)
+class _Byte:
+    value: int
+
+
+@dataclass(frozen=True)
+class _UInt:
+    value: int
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A table to write. Values: str, _Byte, _UInt, _Node, or a non-empty list of _Node or of float."""
+
+    fields: tuple[str, ...]
+    values: Mapping[str, Any]
+
+
+def _node(fields: tuple[str, ...], **values: Any) -> _Node:
+    return _Node(fields, {name: value for name, value in values.items() if value not in (None, "", [])})
+
+
+def _write(builder: flatbuffers.Builder, node: _Node) -> int:
+    """Write a table after what it refers to; returns its offset."""
+    offsets = {name: _write_reference(builder, value) for name, value in node.values.items()}
+    builder.StartObject(len(node.fields))
+    for name, value in node.values.items():
+        slot = node.fields.index(name)
+        match value:
+            case _Byte():
+                builder.PrependInt8Slot(slot, value.value, 0)
+            case _UInt():
+                builder.PrependUint32Slot(slot, value.value, 0)
+            case _:
+                builder.PrependUOffsetTRelativeSlot(slot, offsets[name], 0)
+    return builder.EndObject()
+
+
+def _write_reference(builder: flatbuffers.Builder, value: Any) -> int:
+    match value:
+        case str():
+            return builder.CreateString(value)
+        case _Node():
+            return _write(builder, value)
+        case [_Node(), *_]:
+            items = [_write(builder, item) for item in value]
+            builder.StartVector(4, len(items), 4)
+            for item in reversed(items):
+                builder.PrependUOffsetTRelative(item)
+            return builder.EndVector()
+        case list():
+            builder.StartVector(4, len(value), 4)
+            for item in reversed(value):
+                builder.PrependFloat32(item)
+            return builder.EndVector()
+        case _:
+            return 0  # a scalar lies in the table itself
+
+
+class _Reader:
+    """A table to read; an absent field is empty."""
+
+    def __init__(self, fields: tuple[str, ...], table: Table) -> None:
+        self._fields, self._table = fields, table
+
+    def _offset(self, name: str) -> int:
+        return self._table.Offset(4 + 2 * self._fields.index(name))
+
+    def text(self, name: str) -> str:
+        offset = self._offset(name)
+        return text(self._table.String(self._table.Pos + offset)) if offset else ""
+
+    def number(self, name: str) -> int:
+        offset = self._offset(name)
+        return self._table.Get(types.Int8Flags, self._table.Pos + offset) if offset else 0
+
+    def floats(self, name: str) -> tuple[float, ...]:
+        offset = self._offset(name)
+        if not offset:
+            return ()
+        return tuple(float(one) for one in self._table.GetVectorAsNumpy(types.Float32Flags, offset))
+
+    def table(self, name: str, fields: tuple[str, ...]) -> _Reader | None:
+        offset = self._offset(name)
+        if not offset:
+            return None
+        return _Reader(fields, Table(self._table.Bytes, self._table.Indirect(self._table.Pos + offset)))
+
+    def tables(self, name: str, fields: tuple[str, ...]) -> list[_Reader]:
+        offset = self._offset(name)
+        if not offset:
+            return []
+        start = self._table.Vector(offset)
+        places = range(start, start + 4 * self._table.VectorLen(offset), 4)
+        return [_Reader(fields, Table(self._table.Bytes, self._table.Indirect(place))) for place in places]
+
+
+def _root(content: bytes, fields: tuple[str, ...]) -> _Reader:
+    return _Reader(fields, Table(content, int.from_bytes(content[:4], "little")))
+
+
+# --- writing: TFLite ---------------------------------------------------------------------------------------------
+
+
+class _AligningBuilder(flatbuffers.Builder):
+    """Aligns byte vectors to 16, as the TFLite schema demands of buffers (`force_align: 16`) and kernels rely on."""
+
+    def CreateNumpyVector(self, x: Any) -> int:  # noqa: N802 (the library's name)
+        data = x.tobytes()
+        alignment = 16 if x.itemsize == 1 else x.dtype.alignment
+        self.StartVector(x.itemsize, x.size, alignment)
+        self.head -= len(data)
+        self.Bytes[self.head : self.head + len(data)] = data
+        self.vectorNumElems = x.size
+        return self.EndVector()
+
+
+def embed_metadata(
+    model: bytes,
+    contract: Contract,
+    *,
+    name: str,
+    description: str,
+    layers: tuple[str, ...],
+    version: str,
+) -> bytes:
+    """The TFLite model with the contract in its metadata, label files and `edgedl.json` as a zip at its end.
+
+    The model's own content is unchanged; metadata that it carried is replaced. layers: names of the Keras layers.
+    version: of the model, in the author's counting.
+
+    Raises ModelError when the model's inputs or outputs are not those of the contract.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    parsed = read_tflite(model, name)
+    if any(buffer.offset > 1 for buffer in parsed.buffers):
+        raise ModelError(f"{name} is too large for TFLite metadata", required="a model of less than 2 GB")
+    label_files = _label_files(contract)
+    metadata = _metadata_node(parsed, contract, label_files, name=name, description=description, version=version)
+    builder = flatbuffers.Builder()
+    builder.Finish(_write(builder, metadata), file_identifier=b"M001")
+    _set_buffer(parsed, schema, bytes(builder.Output()))
+    model_builder = _AligningBuilder(len(model) + 4096)
+    model_builder.Finish(parsed.Pack(model_builder), file_identifier=IDENTIFIER)
+    files = {label_files[one.name]: _lines(one.labels) for one in contract.outputs if one.name in label_files}
+    files[CONTRACT_FILE] = json.dumps({"contract": to_json(contract), "layers": layers}, ensure_ascii=False)
+    return _append_zip(bytes(model_builder.Output()), files)
+
+
+def _label_files(contract: Contract) -> dict[str, str]:
+    """Output name → name of its label file; the first is `labels.txt`, where readers look."""
+    labelled = [one.name for one in contract.outputs if one.labels]
+    return {name: LABELS_FILE if i == 0 else f"labels_{i + 1}.txt" for i, name in enumerate(labelled)}
+
+
+def _lines(labels: Sequence[str]) -> str:
+    """One label a line; a line break inside a label becomes a space (`edgedl.json` keeps it)."""
+    return "".join(" ".join(label.splitlines()) + "\n" for label in labels)
+
+
+def _metadata_node(
+    model: Any, contract: Contract, label_files: Mapping[str, str], *, name: str, description: str, version: str
+) -> _Node:
+    graph = model.subgraphs[0]
+    input_names, output_names = signature_names(model)
+    inputs = _in_order(graph, graph.inputs, input_names, {one.name: one for one in contract.inputs}, name)
+    outputs = _in_order(graph, graph.outputs, output_names, {one.name: one for one in contract.outputs}, name)
+    return _node(
+        _MODEL,
+        name=name,
+        description=description,
+        version=version,
+        subgraph_metadata=[
+            _node(
+                _SUBGRAPH,
+                input_tensor_metadata=[_input_node(one) for one in inputs],
+                output_tensor_metadata=[_output_node(one, label_files.get(one.name)) for one in outputs],
+            )
+        ],
+        associated_files=[
+            _node(
+                _FILE, name=CONTRACT_FILE, description="Inputs, outputs and layers as edgedl recorded them at training"
+            )
+        ],
+        min_parser_version=_PARSER_VERSION,
+    )
+
+
+def _in_order(
+    graph: Any, indices: Any, names: Mapping[int, str], wanted: Mapping[str, Any], model_name: str
+) -> list[Any]:
+    """The contract's entries in the order of the subgraph's tensors, matched by signature name, else by tensor name."""
+    found = [names.get(index) or text(graph.tensors[index].name) for index in listed(indices)]
+    if len(found) == len(wanted) == 1:
+        return list(wanted.values())
+    if sorted(found) != sorted(wanted):
+        raise ModelError(
+            f"{model_name} does not fit its contract",
+            required=f"inputs or outputs named {', '.join(sorted(wanted))}",
+            received=", ".join(sorted(found)),
+        )
+    return [wanted[name] for name in found]
+
+
+def _input_node(one: InputContract) -> _Node:
+    bounds = one.raw_range or (None, None)
+    low, high = (
+        [(bound - mean) / std for mean, std in zip(one.mean, one.std, strict=True)] if bound is not None else []
+        for bound in bounds
+    )
+    is_image = one.content == "image" and len(one.shape) == 3
+    return _node(
+        _TENSOR,
+        name=one.name,
+        description=_input_description(one),
+        content=_node(
+            _CONTENT,
+            content_properties_type=_Byte(_IMAGE_PROPERTIES if is_image else _FEATURE_PROPERTIES),
+            content_properties=_image_node(one) if is_image else _node(()),
+        ),
+        process_units=[
+            _node(
+                _PROCESS_UNIT,
+                options_type=_Byte(_NORMALIZATION_OPTIONS),
+                options=_node(_NORMALIZATION, mean=list(one.mean), std=list(one.std)),
+            )
+        ],
+        stats=_node(_STATS, max=high, min=low) if high else None,
+    )
+
+
+def _image_node(one: InputContract) -> _Node:
+    height, width, _ = one.shape
+    return _node(
+        _IMAGE,
+        color_space=_Byte(_COLOR_SPACES.get(one.color_space or "", 0)),
+        default_size=_node(_IMAGE_SIZE, width=_UInt(width), height=_UInt(height)),
+    )
+
+
+def _input_description(one: InputContract) -> str:
+    shape = " × ".join(str(side) for side in one.shape)
+    return f"{one.content}, {shape}" + (
+        f", raw values {one.raw_range[0]:g} to {one.raw_range[1]:g}" if one.raw_range else ""
+    )
+
+
+def _output_node(one: OutputContract, label_file: str | None) -> _Node:
+    labels = _node(_FILE, name=label_file, description="Labels, one a line", type=_Byte(_TENSOR_AXIS_LABELS))
+    return _node(
+        _TENSOR,
+        name=one.name,
+        description=one.content,
+        content=_node(_CONTENT, content_properties_type=_Byte(_FEATURE_PROPERTIES), content_properties=_node(())),
+        stats=_node(_STATS, max=[1.0], min=[0.0]) if one.content == "probabilities" else None,
+        associated_files=[labels] if label_file else None,
+    )
+
+
+def _set_buffer(model: Any, schema: Any, content: bytes) -> None:
+    """Put `content` into the model's metadata buffer, replacing one that is there."""
+    import numpy as np
+
+    data = np.frombuffer(content, np.uint8)
+    for entry in model.metadata or ():
+        if text(entry.name) == BUFFER:
+            model.buffers[entry.buffer] = schema.BufferT(data=data)
+            return
+    model.buffers.append(schema.BufferT(data=data))
+    model.metadata = [*(model.metadata or ()), schema.MetadataT(name=BUFFER, buffer=len(model.buffers) - 1)]
+
+
+def _append_zip(content: bytes, files: Mapping[str, str]) -> bytes:
+    """Content with the files behind it, stored without compression (Android's reader maps them) and without dates."""
+    stream = io.BytesIO(content)
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
+        for name, body in files.items():
+            archive.writestr(zipfile.ZipInfo(name), body)
+    return stream.getvalue()
+
+
+# --- reading: TFLite ---------------------------------------------------------------------------------------------
+
+
+def read_metadata(path: Path) -> TfliteMetadata:
+    """What a TFLite file says about itself. Raises ModelError when the file is no TFLite model."""
+    content = path.read_bytes()
+    return metadata_of(content, read_tflite(content, str(path)))[0]
+
+
+def metadata_of(content: bytes, model: Any) -> tuple[TfliteMetadata, tuple[str, ...]]:
+    """Metadata of a parsed model and its file's content; damaged metadata is left out and noted, never an error."""
+    notes: list[str] = []
+    buffers = {text(entry.name): _bytes(model.buffers[entry.buffer]) for entry in model.metadata or ()}
+    files = _zipped_files(content)
+    described: dict[str, Any] = {}
+    if BUFFER in buffers:
+        try:
+            described = _describe(_root(buffers[BUFFER], _MODEL), files)
+        except DAMAGE:
+            notes.append("its TFLite metadata is damaged")
+    contract, layers = None, ()
+    if CONTRACT_FILE in files:
+        try:
+            data = json.loads(files[CONTRACT_FILE])
+            contract, layers = from_json(Contract, data["contract"]), tuple(str(one) for one in data["layers"])
+        except (ValueError, KeyError, TypeError, InputError):
+            notes.append(f"its {CONTRACT_FILE} is damaged")
+    metadata = TfliteMetadata(
+        contract=contract,
+        layers=layers,
+        converter=_converter(buffers.get("CONVERSION_METADATA", b"")),
+        min_runtime_version=text(buffers.get("min_runtime_version", b"")).rstrip("\0"),
+        **described,
+    )
+    return metadata, tuple(notes)
+
+
+def _bytes(buffer: Any) -> bytes:
+    return b"" if buffer.data is None else bytes(buffer.data)
+
+
+def _zipped_files(content: bytes) -> dict[str, bytes]:
+    """The files of the zip archive behind the model, by name; none when there is no archive or it is damaged."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            small = [entry for entry in archive.infolist() if entry.file_size < 1 << 24]
+            return {entry.filename: archive.read(entry) for entry in small}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError):
+        return {}
+
+
+def _describe(root: _Reader, files: Mapping[str, bytes]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: root.text(name) for name in ("name", "description", "version", "author", "license")}
+    for subgraph in root.tables("subgraph_metadata", _SUBGRAPH)[:1]:
+        found["inputs"] = tuple(_tensor(one, files) for one in subgraph.tables("input_tensor_metadata", _TENSOR))
+        found["outputs"] = tuple(_tensor(one, files) for one in subgraph.tables("output_tensor_metadata", _TENSOR))
+    return found
+
+
+def _tensor(tensor: _Reader, files: Mapping[str, bytes]) -> TensorMetadata:
+    content = tensor.table("content", _CONTENT)
+    kind = content.number("content_properties_type") if content else 0
+    image = content.table("content_properties", _IMAGE) if content and kind == _IMAGE_PROPERTIES else None
+    color = image.number("color_space") if image else 0
+    units = [one for one in tensor.tables("process_units", _PROCESS_UNIT) if one.number("options_type") == 1]
+    normalization = units[0].table("options", _NORMALIZATION) if units else None
+    stats = tensor.table("stats", _STATS)
+    labels = [one for one in tensor.tables("associated_files", _FILE) if one.number("type") == _TENSOR_AXIS_LABELS]
+    return TensorMetadata(
+        name=tensor.text("name"),
+        description=tensor.text("description"),
+        content=_CONTENTS.get(kind, "features"),
+        color_space=next((word for word, number in _COLOR_SPACES.items() if number == color), None),
+        mean=normalization.floats("mean") if normalization else (),
+        std=normalization.floats("std") if normalization else (),
+        minimum=stats.floats("min") if stats else (),
+        maximum=stats.floats("max") if stats else (),
+        labels=tuple(text(files.get(labels[0].text("name"))).splitlines()) if labels else (),
+    )
+
+
+def _converter(content: bytes) -> str:
+    """Who converted: "tensorflow 2.21.0", from the converter's own note (conversion_metadata.fbs)."""
+    try:
+        environment = _root(content, ("environment", "options")).table("environment", ("tensorflow_version",))
+        return f"tensorflow {environment.text('tensorflow_version')}" if environment else ""
+    except DAMAGE:
+        return ""
+
+
+# --- ONNX --------------------------------------------------------------------------------------------------------
+
+
+def embed_onnx_metadata(
+    model: ModelProto,
+    contract: Contract,
+    *,
+    name: str,
+    description: str,
+    layers: tuple[str, ...],
+    version: str,
+) -> None:
+    """Put the contract, the layers and the labels (one a line) into the model's `metadata_props`, in place."""
+    labels = next((one.labels for one in contract.outputs if one.labels), ())
+    properties = {
+        "name": name,
+        "version": version,
+        ONNX_CONTRACT: json.dumps(to_json(contract), ensure_ascii=False),
+        ONNX_LAYERS: json.dumps(layers, ensure_ascii=False),
+    }
+    if labels:
+        properties[ONNX_LABELS] = _lines(labels)
+    kept = {entry.key: entry.value for entry in model.metadata_props} | properties
+    del model.metadata_props[:]
+    for key, value in kept.items():
+        model.metadata_props.add(key=key, value=value)
+    model.doc_string = description
+
+
+def read_onnx_contract(properties: Mapping[str, str]) -> tuple[Contract | None, tuple[str, ...]]:
+    """Contract and layer names from an ONNX model's `metadata_props`; (None, ()) when they hold none."""
+    try:
+        contract = from_json(Contract, json.loads(properties[ONNX_CONTRACT]))
+        return contract, tuple(str(one) for one in json.loads(properties[ONNX_LAYERS]))
+    except (KeyError, ValueError, TypeError, InputError):
+        return None, ()

@@ -1,0 +1,154 @@
+"""TFLite: one conversion for every precision, in a child process, because the converter can take its process down."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedl.core.artifacts import Quantization
+from edgedl.core.contract import Contract
+from edgedl.core.errors import EdgedlError, ModelError
+from edgedl.core.files import write_atomically
+from edgedl.core.isolation import DEFAULT_LIMITS, Limits, run_isolated
+from edgedl.core.provenance import version_of
+from edgedl.export.base import Exporter, ExportSource
+from edgedl.export.metadata import embed_metadata
+from edgedl.export.saved_model import SIGNATURE
+
+FLOAT32 = Quantization(method="float32", weights="float32", activations="float32")
+
+FLOAT16_MAX = 65504.0
+
+
+def convert_tflite(
+    saved_model: Path,
+    target: Path,
+    quantization: Quantization,
+    contract: Contract,
+    *,
+    name: str,
+    layers: tuple[str, ...] = (),
+    calibration: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> None:
+    """Write `target`, a .tflite file with built-in ops only and the contract as its metadata.
+
+    calibration: an .npz with one array (n, *input shape) per input name, where the scheme needs it.
+    Raises ModelError when TFLite cannot hold the model; StageError when the converter crashes, hangs or eats memory.
+    """
+    advice = (
+        "Try dynamic-range or float16, which need no calibration"
+        if quantization.needs_calibration
+        else "Look at the model with `edgedl inspect`, or raise the limits"
+    )
+    content = run_isolated(
+        _convert,
+        saved_model,
+        quantization,
+        calibration,
+        stage=f"{quantization.method} conversion to TFLite",
+        subject=name,
+        limits=limits,
+        advice=advice,
+    )
+    version = version_of("edgedl") or ""
+    described = embed_metadata(
+        content, contract, name=name, description=contract.description, layers=layers, version=version
+    )
+    write_atomically(target, described)
+
+
+def _convert(saved_model: Path, quantization: Quantization, calibration: Path | None) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[SIGNATURE])
+    ops = tf.lite.OpsSet
+    if quantization.weights != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization.weights == "float16":
+        _refuse_overflow(saved_model)
+        converter.target_spec.supported_types = [tf.float16]
+    if quantization.activations != "float32":
+        assert calibration is not None
+        converter.representative_dataset = lambda: _representative(calibration)
+        integer_ops, integer = {
+            "int8": (ops.TFLITE_BUILTINS_INT8, tf.int8),
+            "int16": (ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
+        }[quantization.activations]
+        converter.target_spec.supported_ops = [integer_ops, ops.TFLITE_BUILTINS]
+        if quantization.io == "integer":
+            converter.inference_input_type = converter.inference_output_type = integer
+    try:
+        return converter.convert()
+    except EdgedlError:
+        raise
+    except Exception as error:
+        raise _model_error(error) from None
+
+
+def _representative(calibration: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One example at a time, by signature and input name: the order of inputs cannot be mixed up."""
+    with np.load(calibration, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for i in range(len(next(iter(arrays.values())))):
+        yield SIGNATURE, {name: array[i : i + 1] for name, array in arrays.items()}
+
+
+def _refuse_overflow(saved_model: Path) -> None:
+    import tensorflow as tf
+
+    for variable in tf.saved_model.load(str(saved_model)).model.variables:
+        if variable.dtype.is_floating and (largest := float(tf.reduce_max(tf.abs(variable)))) > FLOAT16_MAX:
+            raise ModelError(
+                f"float16 cannot hold the weights of {variable.name}",
+                required=f"values up to {FLOAT16_MAX:g}",
+                received=f"{largest:g}",
+                advice="Use dynamic-range or int8, which scale their weights",
+            )
+
+
+def _model_error(error: Exception) -> ModelError:
+    text = str(error)
+    missing = sorted(set(re.findall(r"tf\.([A-Z]\w+)", text)))
+    if "TF kernels" in text or "Flex ops" in text or "custom op" in text:
+        return ModelError(
+            "TFLite has no built-in op for a part of this model",
+            required="built-in ops only",
+            received=", ".join(missing) or "ops that need TensorFlow's own kernels",
+            advice="Replace the layer they come from",
+        )
+    lines = [line.strip() for line in text.splitlines() if "error:" in line] or [text.strip().splitlines()[0]]
+    return ModelError("TFLite's converter refuses this model", received=lines[0][:400])
+
+
+def export(source: ExportSource, folder: Path) -> Path:
+    """The variant's .tflite file: the very bytes that were judged, or a conversion where there are none yet."""
+    target = folder / f"{source.stem}.tflite"
+    if source.tflite is not None:
+        shutil.copyfile(source.tflite, target)
+    else:
+        assert source.saved_model is not None
+        convert_tflite(
+            source.saved_model,
+            target,
+            source.quantization,
+            source.contract,
+            name=source.name,
+            layers=source.layers,
+            calibration=source.calibration,
+            limits=source.limits,
+        )
+    return target
+
+
+def refusal(quantization: Quantization) -> str | None:
+    """TFLite has every precision."""
+    return None
+
+
+EXPORTER = Exporter("tflite", needs=("saved_model",), refusal=refusal, write=export)

@@ -1,0 +1,125 @@
+"""Parity: does the exported file give the Keras model's answers?
+
+float32 and float16 are judged by their error; quantised schemes by what the error does to the answer, because an error
+of one step of the scale is their nature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedl.core.artifacts import OutputParity
+from edgedl.core.contract import Contract, Task
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a precision may do to an output; None: not judged by this.
+
+    relative_error: largest absolute error over the largest absolute reference value. sqnr_db: at least this
+    signal-to-quantization-noise ratio. agreement: at least this share of equal arg-max answers (classifiers).
+    """
+
+    relative_error: float | None = None
+    sqnr_db: float | None = None
+    agreement: float | None = None
+
+
+TOLERANCES: dict[str, Tolerance] = {
+    # 24 bits of mantissa; other summation orders cost a few of them.
+    "float32": Tolerance(relative_error=1e-4, agreement=0.99),
+    # 11 bits of mantissa in the weights: 2^-11 each, before they are summed.
+    "float16": Tolerance(relative_error=1e-2, agreement=0.98),
+    # 8-bit uniform quantization of a full-range signal has 6.02·8 + 1.76 = 49.9 dB at most (Bennett 1948).
+    "dynamic-range": Tolerance(sqnr_db=20.0, agreement=0.95),
+    "int8": Tolerance(sqnr_db=15.0, agreement=0.95),
+    "int16x8": Tolerance(sqnr_db=20.0, agreement=0.95),
+}
+
+
+def compare(
+    reference: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]], precision: str, task: Task
+) -> tuple[tuple[OutputParity, ...], str, tuple[str, ...]]:
+    """Compare outputs by name, shapes (n, …); returns (per output, the rule in words, what broke it)."""
+    tolerance = TOLERANCES.get(precision, TOLERANCES["int8"])  # "mixed" is judged like the roughest of its parts
+    found: list[OutputParity] = []
+    failures: list[str] = []
+    for name, expected in reference.items():
+        if name not in outputs:
+            failures.append(f"output {name} is missing; the file has {', '.join(outputs)}")
+            continue
+        if outputs[name].shape != expected.shape:
+            failures.append(f"output {name} has shape {outputs[name].shape[1:]} instead of {expected.shape[1:]}")
+            continue
+        parity = _compare_one(name, expected, outputs[name], classes=task == "classification")
+        found.append(parity)
+        failures += _broken(parity, tolerance)
+    return tuple(found), _in_words(precision, tolerance, task), tuple(failures)
+
+
+def _compare_one(name: str, expected: NDArray[Any], got: NDArray[Any], *, classes: bool) -> OutputParity:
+    reference, error = expected.astype(np.float64), got.astype(np.float64) - expected.astype(np.float64)
+    if not np.isfinite(got).all():
+        return OutputParity(name, float("inf"), float("inf"), float("inf"), float("-inf"), 0.0 if classes else None)
+    noise, signal = float((error**2).sum()), float((reference**2).sum())
+    peak = float(np.abs(reference).max(initial=0.0))
+    largest = float(np.abs(error).max(initial=0.0))
+    agreement = None
+    if classes and expected.ndim > 1 and expected.shape[-1] > 1:
+        agreement = float((expected.argmax(axis=-1) == got.argmax(axis=-1)).mean())
+    return OutputParity(
+        name=name,
+        max_abs_error=largest,
+        mean_abs_error=float(np.abs(error).mean()),
+        relative_error=largest / peak if peak else largest,
+        sqnr_db=float(10 * np.log10(signal / noise)) if noise and signal else None,
+        agreement=agreement,
+    )
+
+
+def _broken(parity: OutputParity, tolerance: Tolerance) -> list[str]:
+    broken: list[str] = []
+    if tolerance.relative_error is not None and parity.relative_error > tolerance.relative_error:
+        broken.append(f"{parity.name}: relative error {parity.relative_error:.2g} > {tolerance.relative_error:g}")
+    if tolerance.sqnr_db is not None and parity.sqnr_db is not None and parity.sqnr_db < tolerance.sqnr_db:
+        broken.append(f"{parity.name}: signal-to-noise ratio {parity.sqnr_db:.1f} dB < {tolerance.sqnr_db:g} dB")
+    if tolerance.agreement is not None and parity.agreement is not None and parity.agreement < tolerance.agreement:
+        broken.append(f"{parity.name}: same answer in {parity.agreement:.1%} of examples < {tolerance.agreement:.0%}")
+    return broken
+
+
+def _in_words(precision: str, tolerance: Tolerance, task: Task) -> str:
+    rules = []
+    if tolerance.relative_error is not None:
+        rules.append(f"relative error at most {tolerance.relative_error:g}")
+    if tolerance.sqnr_db is not None:
+        rules.append(f"signal-to-noise ratio at least {tolerance.sqnr_db:g} dB")
+    if tolerance.agreement is not None and task == "classification":
+        rules.append(f"same answer in at least {tolerance.agreement:.0%} of examples")
+    return f"{precision}: " + ", ".join(rules)
+
+
+def random_inputs(contract: Contract, n: int, seed: int) -> dict[str, NDArray[Any]]:
+    """Inputs by name, shape (n, …), for a model without data: uniform over the contract's raw range, normalised.
+
+    Without a raw range, standard normal values. The first and second example are the range's two ends.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, NDArray[Any]] = {}
+    for one in contract.inputs:
+        shape = (n, *one.shape)
+        if np.issubdtype(np.dtype(one.dtype), np.integer):
+            found[one.name] = rng.integers(0, 2, shape).astype(one.dtype)
+            continue
+        if one.raw_range is None:
+            found[one.name] = rng.standard_normal(shape).astype(one.dtype)
+            continue
+        raw = rng.uniform(*one.raw_range, shape)
+        raw[0], raw[min(1, n - 1)] = one.raw_range
+        found[one.name] = ((raw - np.asarray(one.mean)) / np.asarray(one.std)).astype(one.dtype)
+    return found

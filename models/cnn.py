@@ -1,0 +1,59 @@
+"""Small convolutional network in the manner of VGG (Simonyan & Zisserman 2015, arXiv:1409.1556), with BatchNorm.
+
+Each stage is two 3×3 convolutions and a 2×2 max-pool; global average pooling before the head keeps it small
+(Lin et al. 2014, arXiv:1312.4400).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from edgedl.core.errors import ModelError
+from edgedl.models.base import BN_MOMENTUM, Family, Head, KerasModel, KerasTensor
+
+
+class Cnn(Family):
+    """Convolutional classifier or regressor for images: (batch, height, width, channels) → (batch, units)."""
+
+    family: Literal["cnn"] = "cnn"
+    filters: tuple[PositiveInt, ...] = Field((32, 64), min_length=1, description="Filters of each stage.")
+    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
+
+    def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
+        """Shapes: (b, h, w, c) → stage i: (b, h/2^i, w/2^i, filters[i]) → (b, filters[-1]) → (b, head.units)."""
+        import tf_keras
+        from tf_keras import layers
+
+        require_image(input_shape, smallest=2 ** len(self.filters), family="cnn")
+        inputs = tf_keras.Input(input_shape, name=input_name)
+        x = inputs
+        for stage, filters in enumerate(self.filters, start=1):
+            for i in (1, 2):
+                x = conv_bn_relu(x, filters, name=f"stage{stage}_conv{i}")
+            x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+        x = layers.GlobalAveragePooling2D(name="average")(x)
+        if self.dropout:
+            x = layers.Dropout(self.dropout, name="dropout")(x)
+        return tf_keras.Model(inputs, head.attach(x), name="cnn")
+
+
+def conv_bn_relu(x: KerasTensor, filters: int, *, name: str) -> KerasTensor:
+    """3×3 convolution, BatchNorm (folded into the convolution by the converters), ReLU; same height and width."""
+    from tf_keras import layers
+
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name)(x)
+    x = layers.BatchNormalization(momentum=BN_MOMENTUM, name=f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def require_image(shape: tuple[int, ...], *, smallest: int, family: str) -> None:
+    """Raise ModelError unless `shape` is (height, width, channels) with sides of at least `smallest`."""
+    if len(shape) != 3 or min(shape[:2]) < smallest:
+        raise ModelError(
+            f"model family {family} cannot take this input",
+            required=f"images of shape (height, width, channels) with sides of at least {smallest}",
+            received=str(shape),
+            advice="Use family mlp for plain features, or fewer stages for small images",
+        )

@@ -1,0 +1,94 @@
+"""Figures of a Keras model: layers, parameters, multiply–accumulates (MACs) for one example."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from edgedl.core.artifacts import TensorSpec
+from edgedl.core.files import gzip_size
+from edgedl.core.model_facts import ModelFacts, OpFacts
+from edgedl.models.base import KerasModel
+
+
+def facts_of_model(model: KerasModel, path: Path, kind: str) -> ModelFacts:
+    """Facts of a built tf_keras model that `path` holds; nested models are walked into."""
+    layers = [
+        OpFacts(
+            index=i,
+            op=type(layer).__name__,
+            name=layer.name,
+            layer=layer.name,
+            precision=str(layer.compute_dtype),
+            output_shape=_shape(layer),
+            macs=macs_of_layer(layer),
+            parameters=layer.count_params(),
+            weight_bytes=sum(weight.dtype.size * math.prod(weight.shape) for weight in layer.weights),
+        )
+        for i, layer in enumerate(leaf_layers(model))
+    ]
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return ModelFacts(
+        file=path.name,
+        kind=kind,
+        size_bytes=sum(one.stat().st_size for one in files),
+        gzip_bytes=sum(gzip_size(one) for one in files),
+        inputs=tuple(_spec(name, tensor) for name, tensor in zip(model.input_names, model.inputs, strict=True)),
+        outputs=tuple(_spec(name, tensor) for name, tensor in zip(model.output_names, model.outputs, strict=True)),
+        ops=tuple(layers),
+        parameters=model.count_params(),
+        macs=sum(layer.macs for layer in layers),
+        precision=str(model.outputs[0].dtype.name),
+    )
+
+
+def leaf_layers(model: KerasModel) -> list[Any]:
+    """All layers in order, those of nested models in place of the models; each once."""
+    import tf_keras
+
+    found: dict[int, Any] = {}
+    for layer in model.layers:
+        inner = leaf_layers(layer) if isinstance(layer, tf_keras.Model) else [layer]
+        found.update((id(one), one) for one in inner)
+    return list(found.values())
+
+
+def macs_of_layer(layer: Any) -> int:
+    """MACs of one layer for one example.
+
+    Every weight of a convolution's kernel is used once at each output position (a transposed one's: input position),
+    a dense kernel once at each position before its last axis, a recurrent kernel once a time step. Layers without
+    kernels count as 0, as the literature does.
+    """
+    from tf_keras import layers
+
+    if isinstance(layer, (layers.Wrapper, layers.RNN)):
+        steps = _positions(layer.input_shape)[0] if len(layer.input_shape) > 2 else 1
+        return steps * sum(math.prod(weight.shape) for weight in layer.weights if "kernel" in weight.name)
+    if isinstance(layer, (layers.Conv2DTranspose, layers.Conv1DTranspose, layers.Conv3DTranspose)):
+        return math.prod(layer.kernel.shape) * math.prod(_positions(layer.input_shape))
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel")
+    kernels = [kernel for name in names if (kernel := getattr(layer, name, None)) is not None]
+    return sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(_positions(layer.output_shape))
+
+
+def _positions(shape: Any) -> tuple[int, ...]:
+    """The axes between batch and channels; an axis of unknown length counts as one."""
+    if not isinstance(shape, tuple):
+        return (1,)
+    return tuple(side or 1 for side in shape[1:-1])
+
+
+def _shape(layer: Any) -> tuple[int, ...]:
+    try:
+        shape = layer.output_shape
+    except (AttributeError, RuntimeError):
+        return ()
+    if isinstance(shape, (list, dict)):
+        shape = next(iter(shape.values() if isinstance(shape, dict) else shape))
+    return tuple(-1 if side is None else int(side) for side in shape)
+
+
+def _spec(name: str, tensor: Any) -> TensorSpec:
+    return TensorSpec(name, tuple(-1 if side is None else int(side) for side in tensor.shape), tensor.dtype.name)

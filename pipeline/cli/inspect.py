@@ -1,0 +1,51 @@
+"""edgedl inspect: what a model file is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgedl.pipeline.cli.options import AsJson, Quiet
+from edgedl.pipeline.cli.output import output, size
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A Keras, TFLite or ONNX file, or a SavedModel folder.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a file is: inputs, outputs, layers or ops, parameters, MACs, bytes, precision."""
+    with output(as_json, quiet) as say:
+        from edgedl.core.artifacts import to_json
+        from edgedl.export.inspect import inspect_file
+
+        facts = inspect_file(file)
+        say.data(to_json(facts))
+        say.line(f"{facts.file}: {facts.kind}, {facts.precision}")
+        say.line(
+            f"{facts.parameters:,} parameters, {facts.macs:,} MACs per example, "
+            f"{size(facts.size_bytes)} ({size(facts.gzip_bytes)} gzipped)"
+        )
+        for what, specs in (("input", facts.inputs), ("output", facts.outputs)):
+            for one in specs:
+                scale = f", scale {one.scale:.6g}, zero point {one.zero_point}" if one.scale else ""
+                say.line(f"{what} {one.name}: {one.dtype} {list(one.shape)}{scale}")
+        for key, value in facts.metadata.items():
+            say.line(f"{key}: {value if len(value) < 200 else value[:200] + ' …'}")
+        for note in facts.notes:
+            say.line(f"note: {note}")
+        rows = [
+            (
+                f"{op.index} {op.op}",
+                op.layer or "–",
+                op.precision,
+                "×".join(map(str, op.output_shape)) or "scalar",
+                f"{op.macs:,}",
+                f"{op.parameters:,}",
+                size(op.weight_bytes),
+            )
+            for op in facts.ops
+        ]
+        say.table(("op", "layer", "precision", "output", "MACs", "parameters", "weights"), rows)

@@ -1,0 +1,99 @@
+"""The `edgedl` command: its verbs, and what becomes of errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from edgedl.core.errors import EdgedlError, ExitCode
+from edgedl.pipeline.cli import (
+    check,
+    compress,
+    devices,
+    doctor,
+    export,
+    init,
+    inspect,
+    models,
+    profile,
+    recipe_schema,
+    report,
+    run,
+    train,
+    verify,
+)
+
+HELP = """From a Keras model to a verified, measured model on a device, kept fast from then on.
+
+train ─► compress ─► export ─► verify ─► profile ─► check
+
+Exit codes: 0 fine · 1 a check failed · 2 bad input · 3 device or tool not there · 4 inconclusive · 70 edgedl's fault
+"""
+
+COMMANDS = {
+    "run": run, "train": train, "compress": compress, "export": export, "verify": verify, "profile": profile,
+    "check": check, "inspect": inspect, "report": report, "init": init, "doctor": doctor, "models": models,
+    "devices": devices, "recipe-schema": recipe_schema,
+}  # fmt: skip
+"""The one list where a new command adds its line; each module has one function, `command`."""
+
+app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+for _name, _module in COMMANDS.items():
+    app.command(_name)(_module.command)
+
+
+@app.callback()
+def _top(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"edgedl {version_of('edgedl')}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command line; every error becomes one line and its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    try:
+        sys.exit(app(standalone_mode=False) or ExitCode.FINE)
+    except EdgedlError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; the same command goes on from here", ExitCode.INTERRUPTED))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.FINE)
+    except Exception as error:
+        sys.exit(_unexpected(error))
+
+
+def _fail(line: str, code: ExitCode) -> ExitCode:
+    print(f"edgedl: {line}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print(json.dumps({"error": line, "exit_code": int(code)}))
+    return code
+
+
+def _unexpected(error: Exception) -> ExitCode:
+    if hasattr(error, "format_message"):  # a usage error of the command-line library
+        usage = getattr(error, "ctx", None)
+        hint = f". See `{usage.command_path} --help`" if usage is not None else ""
+        return _fail(f"{error.format_message().rstrip('.')}{hint}", ExitCode.BAD_INPUT)  # pyright: ignore
+    if type(error).__name__ == "Abort":
+        return _fail("interrupted", ExitCode.INTERRUPTED)
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="edgedl-fault-", suffix=".txt", delete=False) as log:
+        traceback.print_exception(error, file=log)
+    return _fail(
+        f"a fault of edgedl's own ({type(error).__name__}: {error}); please report it with {log.name}",
+        ExitCode.OWN_FAULT,
+    )

@@ -1,0 +1,67 @@
+"""What a command says: a table for people or one JSON object for programs, on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgedl.core.console import TerminalReporter, set_reporter
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go."""
+
+    as_json: bool
+    quiet: bool
+
+    def data(self, content: Any) -> None:
+        """The result for programs: only with --json."""
+        if self.as_json:
+            print(json.dumps(content, indent=1, ensure_ascii=False))
+
+    def line(self, text: str = "") -> None:
+        """A sentence for people."""
+        if not self.as_json:
+            print(text)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+        """A table for people; the first column is left-aligned, the others right."""
+        if self.as_json:
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console = Console(highlight=False, markup=False)
+        console.print(table, width=None if console.is_terminal else 160)
+
+
+@contextlib.contextmanager
+def output(as_json: bool, quiet: bool) -> Generator[Output]:
+    """The output of one command; its progress goes to standard error unless quiet."""
+    if not quiet:
+        set_reporter(TerminalReporter())
+    yield Output(as_json, quiet)
+    sys.stdout.flush()
+
+
+def split_list(text: str) -> list[str]:
+    """`a,b` as ["a", "b"]."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def size(n_bytes: int) -> str:
+    """A size with its unit, e.g. "75.5 KiB"."""
+    if n_bytes < 1024:
+        return f"{n_bytes} B"
+    return f"{n_bytes / 1024:.1f} KiB" if n_bytes < 1024**2 else f"{n_bytes / 1024**2:.2f} MiB"

@@ -1,0 +1,184 @@
+"""From a source to training, validation and test examples: stratified, seeded, recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedl.core.artifacts import SplitRecord
+from edgedl.core.console import reporter
+from edgedl.core.contract import InputContract
+from edgedl.core.errors import DataError
+from edgedl.pipeline.data.base import Examples, Normalize, RawData, Share, Source, SplitConfig, Splits
+from edgedl.pipeline.data.checks import listed
+
+_CHUNK = 256  # examples read at once for statistics
+
+Positions = NDArray[np.int64]
+
+
+def load_splits(source: Source, split: SplitConfig, seed: int) -> Splits:
+    """Load `source` and draw its splits. The same data, split and seed give the same splits on every machine.
+
+    Raises DataError for data that cannot be used or is too little to be split.
+    """
+    raw = source.load()
+    where = f"data source {source.source}"
+    train, validation, test = draw(raw, split, seed, where)
+    parts = {"train": train, "validation": validation, "test": test}
+    for name, part in parts.items():
+        _mention_absent_classes(name, part, raw.labels)
+    record = SplitRecord(
+        source=source.model_dump(mode="json") | {"split": split.model_dump(mode="json")},
+        fingerprint=hashlib.sha256("".join(part.fingerprint() for part in parts.values()).encode()).hexdigest(),
+        counts={name: len(part) for name, part in parts.items()},
+        classes={name: class_counts(part, raw.labels) for name, part in parts.items()} if raw.labels else {},
+        skipped=raw.skipped,
+    )
+    return Splits(
+        train=train,
+        validation=validation,
+        test=test,
+        task=raw.task,
+        input=fit_input(train, raw.input, raw.normalize, where),
+        labels=raw.labels,
+        record=record,
+        seed=seed,
+    )
+
+
+def draw(raw: RawData, split: SplitConfig, seed: int, where: str) -> tuple[Examples, Examples, Examples]:
+    """Training, validation and test examples; a split that the source has is used as it is.
+
+    Stratified by class (scikit-learn's StratifiedShuffleSplit), plain random for regression. Raises DataError.
+    """
+    n = len(raw.examples)
+    at_least = max(1, len(raw.labels))
+    n_test = 0 if raw.test is not None else count_of(split.test, n, at_least)
+    n_validation = 0 if raw.validation is not None else count_of(split.validation, n, at_least)
+    strata = raw.examples.targets if raw.task == "classification" else None
+    _check_enough(strata, raw.labels, n=n, n_validation=n_validation, n_test=n_test, where=where)
+    rest, test_positions = _cut(np.arange(n), n_test, strata, seed)
+    train_positions, validation_positions = _cut(rest, n_validation, strata, seed)
+    return (
+        raw.examples.select(train_positions),
+        raw.validation if raw.validation is not None else raw.examples.select(validation_positions),
+        raw.test if raw.test is not None else raw.examples.select(test_positions),
+    )
+
+
+def count_of(share: Share, n: int, at_least: int) -> int:
+    """How many of `n` examples a fraction (but at least so many) or a number of the recipe means."""
+    return share if isinstance(share, int) else max(at_least, round(share * n))
+
+
+def _cut(positions: Positions, n_out: int, strata: NDArray[Any] | None, seed: int) -> tuple[Positions, Positions]:
+    """Divide into (rest, drawn), both in random order."""
+    if not n_out:
+        return positions, positions[:0]
+    from sklearn.model_selection import train_test_split
+
+    stratify = None if strata is None else strata[positions]
+    rest, drawn = train_test_split(positions, test_size=n_out, random_state=seed, stratify=stratify)
+    return np.asarray(rest, dtype=np.int64), np.asarray(drawn, dtype=np.int64)
+
+
+def _check_enough(
+    strata: NDArray[Any] | None, labels: tuple[str, ...], *, n: int, n_validation: int, n_test: int, where: str
+) -> None:
+    asked = f"validation {n_validation} + test {n_test} of {n} examples"
+    if n_validation + n_test >= n:
+        raise DataError(
+            f"{where} leaves no training examples", received=asked, advice="Make data.split smaller, or add examples"
+        )
+    if strata is None:
+        return
+    counts = np.bincount(strata, minlength=len(labels))
+    needed = 1 + (n_validation > 0) + (n_test > 0)
+    if needed > 1 and (few := [f"{labels[i]!r} ({counts[i]})" for i in np.flatnonzero(counts < needed)]):
+        raise DataError(
+            f"{where} has too few examples of {listed(few)} to be split",
+            required=f"at least {needed} of every class",
+            advice="Add examples, or leave the class out",
+        )
+    smallest = min([n - n_validation - n_test, *(drawn for drawn in (n_validation, n_test) if drawn)])
+    if needed > 1 and smallest < len(labels):
+        raise DataError(
+            f"{where} cannot be split with every class in every part",
+            required=f"at least {len(labels)} examples (the number of classes) in each part",
+            received=asked,
+            advice="Change data.split, or add examples",
+        )
+
+
+def class_counts(examples: Examples, labels: tuple[str, ...]) -> dict[str, int]:
+    """How many examples of each class, by its name."""
+    counts = np.bincount(examples.targets, minlength=len(labels))
+    return {label: int(count) for label, count in zip(labels, counts, strict=True)}
+
+
+def _mention_absent_classes(name: str, examples: Examples, labels: tuple[str, ...]) -> None:
+    if absent := [label for label, count in class_counts(examples, labels).items() if not count] if labels else []:
+        reporter().warn(f"the {name} split has no example of {listed(absent)}")
+
+
+# --- normalisation -----------------------------------------------------------------------------------------------
+
+
+def fit_input(train: Examples, contract: InputContract, normalize: Normalize, where: str) -> InputContract:
+    """The contract with `mean` and `std` (and a missing `raw_range` of images) taken from the training examples."""
+    low_high = contract.raw_range
+    if low_high is None and (normalize in ("0..1", "-1..1") or contract.content == "image"):
+        low_high = _observed_range(train)
+    if normalize == "none":
+        mean, std = (0.0,), (1.0,)
+    elif normalize == "standard":
+        mean, std = _mean_and_std(train, where)
+    else:
+        low, high = low_high or (0.0, 1.0)
+        if not high > low:
+            raise DataError(
+                f"{where}: all training inputs have the value {low:g}",
+                required="inputs that differ",
+                advice="Check them",
+            )
+        mean, std = ((low,), (high - low,)) if normalize == "0..1" else (((low + high) / 2,), ((high - low) / 2,))
+    return replace(contract, raw_range=low_high, mean=mean, std=std)
+
+
+def _chunks(examples: Examples) -> Iterator[NDArray[Any]]:
+    with reporter().progress("Measuring the training inputs", len(examples)) as progress:
+        for start in range(0, len(examples), _CHUNK):
+            yield examples.raw(np.arange(start, min(start + _CHUNK, len(examples))))
+            progress.update(start + _CHUNK)
+
+
+def _observed_range(examples: Examples) -> tuple[float, float]:
+    low, high = math.inf, -math.inf
+    for chunk in _chunks(examples):
+        low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
+    return low, high
+
+
+def _mean_and_std(examples: Examples, where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel (last axis), in one pass: chunks combined as in Chan, Golub & LeVeque 1979, equation 2.1."""
+    count = 0
+    mean, squares = np.zeros(1), np.zeros(1)
+    for chunk in _chunks(examples):
+        rows = chunk.reshape(-1, chunk.shape[-1]).astype(np.float64)
+        new_mean = rows.mean(axis=0)
+        total = count + len(rows)
+        squares = squares + ((rows - new_mean) ** 2).sum(axis=0) + (new_mean - mean) ** 2 * (count * len(rows) / total)
+        mean = mean + (new_mean - mean) * (len(rows) / total)
+        count = total
+    std = np.sqrt(squares / count)
+    if constant := np.flatnonzero(std <= 1e-12 * np.maximum(np.abs(mean), 1.0)).tolist():
+        reporter().warn(f"{where}: input channel {listed(constant)} never changes in the training split")
+        std[constant] = 1.0
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,0 +1,109 @@
+"""The export stage: one variant of a trained model into one format, judged on the exported file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedl.core.artifacts import CompressedModel, ExportedModel, Quality, TrainedModel
+from edgedl.core.errors import ConfigError
+from edgedl.core.files import gzip_size
+from edgedl.core.isolation import DEFAULT_LIMITS, Limits
+from edgedl.core.store import RunStore
+from edgedl.export import EXPORTERS, ExportSource, exporter
+from edgedl.export.inspect import inspect_file
+from edgedl.export.tflite import FLOAT32
+from edgedl.pipeline.data import Splits
+from edgedl.pipeline.evaluate import quality
+from edgedl.pipeline.outputs import run_on_test, save_outputs
+
+
+def refusal(variant: CompressedModel | None, format: str) -> str | None:
+    """Why this variant is not written in this format, or None. Raises ConfigError for an unknown format."""
+    if format not in EXPORTERS:
+        raise ConfigError(f"there is no format {format!r}", required=" or ".join(EXPORTERS), received=format)
+    return exporter(format).refusal(variant.quantization if variant else FLOAT32)
+
+
+def export_stage(
+    store: RunStore,
+    trained: TrainedModel,
+    variant: CompressedModel | None,
+    format: str,
+    *,
+    data: Splits | None,
+    batch: int | None = 1,
+    limits: Limits = DEFAULT_LIMITS,
+) -> ExportedModel:
+    """The variant (None: float32) in that format, found in the store or made now.
+
+    data: judges the file on the test split; None leaves it unjudged. batch: static batch size, None leaves it open.
+    Raises ModelError when the format cannot hold it, StageError when a converter is lost.
+    """
+    made_from: list[CompressedModel | ExportedModel] = [variant] if variant else []
+    needs: dict[str, Path] = {}
+    for need in exporter(format).needs:
+        if need == "tflite" or (need == "saved_model" and variant is not None):
+            continue  # a variant brings its own .tflite file
+        if need == "float_onnx" and variant is None:
+            continue
+        source_format = {"saved_model": "saved-model", "float_onnx": "onnx"}[need]
+        found = export_stage(store, trained, None, source_format, data=data, batch=batch, limits=limits)
+        needs[need] = found.model_path
+        made_from.append(found)
+    tflite = variant.path(variant.model_file) if variant else None
+    if tflite is None and "tflite" in exporter(format).needs:
+        float_tflite = export_stage(store, trained, None, "tflite", data=data, batch=batch, limits=limits)
+        tflite = float_tflite.model_path
+        made_from.append(float_tflite)
+    name = variant.name if variant else "float32"
+    source = ExportSource(
+        name=trained.name,
+        variant=name,
+        quantization=variant.quantization if variant else FLOAT32,
+        contract=trained.contract,
+        layers=trained.layers,
+        keras=trained.path(trained.model_file),
+        batch=batch,
+        limits=limits,
+        tflite=tflite,
+        calibration=variant.path("calibration.npz") if variant and variant.calibration else None,
+        **needs,
+    )
+    return store.build(
+        ExportedModel,
+        f"export-{name}-{format}",
+        lambda folder: _export(folder, source, format, variant, data),
+        config={"variant": name, "format": format, "batch": batch, "judged": data is not None},
+        parents=[trained, *made_from],
+    )
+
+
+def _export(
+    folder: Path, source: ExportSource, format: str, variant: CompressedModel | None, data: Splits | None
+) -> ExportedModel:
+    path = exporter(format).write(source, folder)
+    judged: Quality | None = None
+    if variant is not None and variant.quality is not None and format == "tflite":
+        judged = variant.quality.after  # the same bytes
+    elif data is not None and len(data.test) and path.suffix in {".tflite", ".onnx"}:
+        outputs = run_on_test(path, data, source.contract.outputs[0].name)
+        save_outputs(folder, outputs)
+        judged = quality(outputs, data.test.targets, data.task, of=f"{format} {source.quantization.method}")
+    runnable = path.suffix in {".tflite", ".onnx"}
+    facts = inspect_file(path) if runnable else None
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return ExportedModel(
+        name=source.variant,
+        folder=folder,
+        format=format,
+        precision=source.quantization.method,
+        model_file=path.name,
+        contract=source.contract,
+        inputs=facts.inputs if facts else (),
+        outputs=facts.outputs if facts else (),
+        size_bytes=sum(one.stat().st_size for one in files),
+        gzip_bytes=sum(gzip_size(one) for one in files),
+        layers=source.layers,
+        quality=judged,
+        notes=facts.notes if facts else (),
+    )

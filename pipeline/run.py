@@ -1,0 +1,186 @@
+"""The whole pipeline on one recipe: every stage in order, each found in the store or done now, and the report."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import cast
+
+from edgedl.core import isolation
+from edgedl.core.artifacts import (
+    CompressedModel,
+    ExportedModel,
+    Finding,
+    LatencyReport,
+    ParityReport,
+    Run,
+    TrainedModel,
+    Verdict,
+    load_artifact,
+)
+from edgedl.core.console import reporter
+from edgedl.core.errors import ExitCode, InputError
+from edgedl.core.store import RunStore, write_run_file
+from edgedl.pipeline.compress.stage import compress_stage
+from edgedl.pipeline.data import load_splits
+from edgedl.pipeline.export import export_stage, refusal
+from edgedl.pipeline.recipe import Recipe, recipe_json
+from edgedl.pipeline.report import write_report
+from edgedl.pipeline.train.stage import train_stage
+from edgedl.pipeline.verify import verify_stage
+
+RUNNABLE = ("tflite", "onnx")
+
+
+def run_recipe(store: RunStore, recipe: Recipe) -> Run:
+    """Train, compress, export, verify, profile, check, report; what is unchanged is used again.
+
+    Raises EdgedlError of the stage that cannot go on. A failed check is a Verdict in the result, not an error.
+    """
+    started = time.monotonic()
+    isolation.warm_up("tensorflow")  # imports while the data is read
+    isolation.warm_up("runtime")
+    data = load_splits(recipe.data, recipe.data.split, recipe.seed)
+    trained = train_stage(store, recipe, data)
+    notes: list[str] = []
+    batch = recipe.export.batch
+    compressed = [
+        compress_stage(store, trained, technique, data=data, seed=recipe.seed, batch=batch)
+        for technique in recipe.compress
+    ]
+    exported: list[ExportedModel] = []
+    for variant in (None, *compressed):
+        for format in recipe.export.formats:
+            reason = refusal(variant, format)
+            if reason is None:
+                exported.append(export_stage(store, trained, variant, format, data=data, batch=batch))
+            elif variant is not None:
+                notes.append(f"{variant.name} is not written as {format}: {reason}")
+    runnable = [one for one in exported if one.format in RUNNABLE]
+    parity = [verify_stage(store, one, trained, data=data, seed=recipe.seed) for one in runnable]
+    latency = _profile(store, recipe, runnable)
+    verdicts = _check(store, recipe, trained, runnable, parity)
+    run = Run(
+        name=recipe.name,
+        folder=store.folder,
+        recipe=recipe_json(recipe),
+        trained=trained,
+        compressed=tuple(compressed),
+        exported=tuple(exported),
+        parity=tuple(parity),
+        latency=tuple(latency),
+        verdicts=tuple(verdicts),
+        notes=tuple(notes),
+        reused=tuple(store.reused),
+        seconds=time.monotonic() - started,
+    )
+    save_run(store, run)
+    write_report(run)
+    return run
+
+
+def _profile(store: RunStore, recipe: Recipe, files: list[ExportedModel]) -> list[LatencyReport]:
+    """One session per device, all files interleaved."""
+    from edgedl.pipeline.profile import profile_stage
+
+    config = recipe.profile
+    return [
+        profile_stage(
+            store,
+            files,
+            device=device,
+            budget_s=config.budget_s,
+            threads=config.threads,
+            xnnpack=config.xnnpack,
+            seed=recipe.seed,
+        )
+        for device in config.devices
+        if files
+    ]
+
+
+def _check(
+    store: RunStore, recipe: Recipe, trained: TrainedModel, files: list[ExportedModel], parity: list[ParityReport]
+) -> list[Verdict]:
+    """Every file against the recipe's limits: its accuracy against the trained model, its baseline where one lies."""
+    from edgedl.pipeline.check import check_accuracy, check_stage
+
+    config = recipe.check
+    verdicts: list[Verdict] = []
+    for one in files:
+        findings: list[Finding] = []
+        if config.max_accuracy_drop is not None and trained.quality is not None and one.quality is not None:
+            findings.append(check_accuracy(trained.quality, one.quality, config.max_accuracy_drop))
+        baseline = config.against / one.model_file if config.against else None
+        if baseline is not None and not baseline.is_file():
+            reporter().warn(f"check: no baseline {baseline}; copy {one.model_path} there to set it")
+            baseline = None
+        if findings or baseline is not None:
+            verdicts.append(
+                check_stage(
+                    store,
+                    one,
+                    baseline,
+                    findings=tuple(findings),
+                    max_slowdown=config.max_slowdown,
+                    max_size_growth=config.max_size_growth,
+                    budget_s=config.budget_s,
+                    seed=recipe.seed,
+                )
+            )
+    return verdicts
+
+
+RUN_FILE = "run.json"
+
+
+def save_run(store: RunStore, run: Run) -> None:
+    """Write `run.json`: which artifacts in this folder are the run's."""
+    kinds = ("compressed", "exported", "parity", "latency", "verdicts")
+    content = {
+        "name": run.name,
+        "recipe": run.recipe,
+        "trained": run.trained.folder.name,
+        **{kind: [one.folder.name for one in getattr(run, kind)] for kind in kinds},
+        "notes": run.notes,
+        "reused": run.reused,
+        "seconds": round(run.seconds, 3),
+    }
+    write_run_file(store.folder, RUN_FILE, content)
+
+
+def load_run(folder: Path) -> Run:
+    """The finished run in a folder. Raises InputError when there is none, or a part of it is gone."""
+    try:
+        content = json.loads((folder / RUN_FILE).read_text())
+        names = {kind: content[kind] for kind in ("compressed", "exported", "parity", "latency", "verdicts")}
+        load = load_artifact
+        return Run(
+            name=content["name"],
+            folder=folder,
+            recipe=content["recipe"],
+            trained=cast(TrainedModel, load(folder / content["trained"])),
+            compressed=tuple(cast(CompressedModel, load(folder / name)) for name in names["compressed"]),
+            exported=tuple(cast(ExportedModel, load(folder / name)) for name in names["exported"]),
+            parity=tuple(cast(ParityReport, load(folder / name)) for name in names["parity"]),
+            latency=tuple(cast(LatencyReport, load(folder / name)) for name in names["latency"]),
+            verdicts=tuple(cast(Verdict, load(folder / name)) for name in names["verdicts"]),
+            notes=tuple(content["notes"]),
+            reused=tuple(content["reused"]),
+            seconds=content["seconds"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no finished run",
+            required=f"a folder with the {RUN_FILE} that `edgedl run` writes",
+            received=type(error).__name__,
+        ) from None
+
+
+def exit_code(run: Run) -> ExitCode:
+    """1 when a file is not its Keras model's equal or breaks a limit, 4 when a limit could not be decided, else 0."""
+    outcomes = [verdict.outcome for verdict in run.verdicts]
+    if "regressed" in outcomes or not all(report.passed for report in run.parity):
+        return ExitCode.CHECK_FAILED
+    return ExitCode.INCONCLUSIVE if "inconclusive" in outcomes else ExitCode.FINE

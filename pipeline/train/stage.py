@@ -1,0 +1,341 @@
+"""The training stage: recipe and data in, TrainedModel out; killed at any point, it goes on after the last epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedl.core.artifacts import TrainedModel, to_json
+from edgedl.core.console import reporter
+from edgedl.core.contract import Contract, InputContract, OutputContract
+from edgedl.core.errors import ConfigError, ModelError
+from edgedl.core.files import write_atomically
+from edgedl.core.store import RunStore
+from edgedl.models import Head, KerasModel, ModelFileSection
+from edgedl.models.load import BroughtIn, bring_in, content_hash, load_keras
+from edgedl.pipeline.data import Splits, balanced_class_weights, evaluation_batches, training_batches
+from edgedl.pipeline.evaluate import quality
+from edgedl.pipeline.outputs import save_outputs
+from edgedl.pipeline.recipe import Recipe, Train, recipe_json
+
+MODEL_FILE = "model.keras"
+
+
+def train_stage(store: RunStore, recipe: Recipe, data: Splits) -> TrainedModel:
+    """The recipe's model, trained on the data; found in the store, gone on with, or begun.
+
+    Raises ConfigError, ModelError. Ctrl-C leaves a checkpoint that the same call goes on from.
+    """
+    # Of the data, its content counts (in `inputs`) and what the app must do with it, not where it lies.
+    config = {name: recipe_json(recipe)[name] for name in ("name", "model", "train", "description")}
+    config |= {"input": to_json(data.input), "labels": data.labels}
+    inputs = {"data": data.record.fingerprint}
+    if isinstance(recipe.model, ModelFileSection):
+        inputs["model file"] = content_hash(recipe.model.file)
+        del config["model"]["file"]  # its content counts, not its place
+    return store.build(
+        TrainedModel,
+        "train",
+        lambda folder: _train(folder, recipe, data),
+        config=config,
+        inputs=inputs,
+        seed=recipe.seed,
+        resumable=True,
+    )
+
+
+def import_stage(store: RunStore, file: Path, name: str) -> TrainedModel:
+    """A Keras file of the user's as it is, without data: neither trained nor judged here."""
+    return store.build(
+        TrainedModel,
+        "train",
+        lambda folder: _import(folder, file, name),
+        config={"name": name},
+        inputs={"model file": content_hash(file)},
+    )
+
+
+def _import(folder: Path, file: Path, name: str) -> TrainedModel:
+    brought = bring_in(file, folder / MODEL_FILE)
+    task = "classification" if brought.ends_in_softmax else "regression"
+    inputs = tuple(InputContract(one.name, one.shape[1:], one.dtype) for one in brought.inputs)
+    content = "probabilities" if brought.ends_in_softmax else "values"
+    outputs = tuple(OutputContract(one.name, one.shape[1:], one.dtype, content) for one in brought.outputs)
+    return TrainedModel(
+        name=name,
+        folder=folder,
+        contract=Contract(task, inputs, outputs),
+        data=None,
+        quality=None,
+        parameters=brought.parameters,
+        macs=brought.macs,
+        layers=brought.layers,
+        origin=file.name,
+    )
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    history: list[dict[str, float]]
+    traces: dict[str, int]
+    stopped: str
+    best_epoch: int | None
+
+
+def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
+    import tensorflow as tf
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(recipe.seed)
+    tf.config.experimental.enable_op_determinism()
+    tf_keras.backend.experimental.enable_tf_random_generator()  # dropout's state becomes a variable, and is saved
+
+    head = Head(data.task, len(data.labels) if data.task == "classification" else data.train.targets.shape[1])
+    if isinstance(recipe.model, ModelFileSection):
+        brought = bring_in(recipe.model.file, folder / MODEL_FILE)
+        _check_fits(brought, data, head, recipe.model.file)
+        data = data.named(brought.inputs[0].name)
+        softmax, origin = brought.ends_in_softmax, str(recipe.model.file.name)
+    else:
+        softmax, origin = True, "trained here"
+
+    def build() -> KerasModel:
+        if isinstance(recipe.model, ModelFileSection):
+            return load_keras(folder / MODEL_FILE)
+        return recipe.model.build(data.input.name, data.input.shape, head)
+
+    with mixed_precision(recipe.train.mixed_precision):
+        model = build()
+    if isinstance(recipe.model, ModelFileSection) and not recipe.model.fine_tune:
+        fitted = _Fitted([], {}, "not trained: the file's weights as they are", None)
+    else:
+        fitted = _fit(folder, model, recipe, data, from_logits=head.task == "classification" and not softmax)
+        trained, model = model, build()  # without optimizer, in float32
+        model.set_weights(trained.get_weights())
+    save_keras(model, folder / MODEL_FILE)
+    if fitted.history:
+        from edgedl.pipeline.report.charts import curves_png
+        from edgedl.pipeline.train.checkpoint import remove_checkpoints
+
+        write_atomically(folder / "history.json", json.dumps(fitted.history, indent=1) + "\n")
+        curves_png(fitted.history, folder / "curves.png")
+        remove_checkpoints(folder)
+
+    outputs = predict(model, data)
+    save_outputs(folder, outputs)
+    judged = quality(outputs, data.test.targets, data.task, of="keras float32") if len(data.test) else None
+
+    from edgedl.models.facts import facts_of_model
+
+    facts = facts_of_model(model, folder / MODEL_FILE, "keras-2")
+    return TrainedModel(
+        name=recipe.name,
+        folder=folder,
+        contract=_contract(model, recipe, data, softmax=softmax),
+        data=data.record,
+        quality=judged,
+        parameters=facts.parameters,
+        macs=facts.macs,
+        layers=tuple(op.name for op in facts.ops),
+        origin=origin,
+        history=tuple(fitted.history),
+        traces=fitted.traces,
+        stopped=fitted.stopped,
+        best_epoch=fitted.best_epoch,
+        model_file=MODEL_FILE,
+    )
+
+
+def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_logits: bool) -> _Fitted:
+    from edgedl.pipeline.train.callbacks import AfterEpoch, ProgressBar, best_epoch, should_stop
+    from edgedl.pipeline.train.checkpoint import restore_best, restore_checkpoint
+    from edgedl.pipeline.train.losses import build_loss, build_metrics
+    from edgedl.pipeline.train.schedule import RecipeSchedule, build_optimizer
+
+    config = recipe.train
+    steps_per_epoch = -(-len(data.train) // config.batch_size)
+    rate = RecipeSchedule(
+        config.optimizer.learning_rate, config.schedule, steps_per_epoch, steps_per_epoch * config.epochs
+    )
+    model.compile(
+        optimizer=build_optimizer(config.optimizer, rate),
+        loss=build_loss(config, data.task, from_logits=from_logits),
+        metrics=build_metrics(config, data.task, from_logits=from_logits),
+        jit_compile=config.jit_compile,
+        steps_per_execution=config.steps_per_execution,
+    )
+    create_variables(model)
+    _check_stopping(config, model, data)
+    history = restore_checkpoint(folder, model)
+    if history:
+        reporter().note(f"train: going on after epoch {len(history)} of {config.epochs}")
+    stopping = config.early_stopping
+    if len(history) < config.epochs and not (history and stopping and should_stop(history, stopping)):
+        batches, steps_per_epoch = training_batches(
+            data.train,
+            data.input,
+            batch_size=config.batch_size,
+            seed=recipe.seed,
+            first_epoch=len(history),
+            epochs=config.epochs,
+            n_classes=len(data.labels) or None,
+            augment=config.augment,
+            class_weights=class_weights(config, data),
+        )
+        validation = (
+            evaluation_batches(data.validation, data.input, config.batch_size, n_classes=len(data.labels) or None)
+            if len(data.validation)
+            else None
+        )
+        with reporter().progress("train", steps_per_epoch * config.epochs) as bar:
+            model.fit(
+                batches,
+                steps_per_epoch=steps_per_epoch,
+                initial_epoch=len(history),
+                epochs=config.epochs,
+                validation_data=validation,
+                verbose=0,
+                callbacks=[
+                    AfterEpoch(folder, history, stopping),
+                    ProgressBar(bar, steps_per_epoch, config.epochs),
+                ],
+            )
+    best = best_epoch(history, stopping) if stopping else None
+    early = len(history) < config.epochs
+    stopped = f"after {len(history)} epochs" + (f": no better {stopping.metric}" if stopping and early else "")
+    if stopping and stopping.restore_best:
+        restore_best(folder, model)
+        stopped += f"; weights of epoch {best}"
+    return _Fitted(history, traces(model), stopped, best)
+
+
+def create_variables(model: KerasModel) -> None:
+    """Make the variables of optimizer, loss and metrics now: made in the first step, they cost a second trace."""
+    import tensorflow as tf
+
+    answers = [tf.zeros([1, *output.shape[1:]]) for output in model.outputs]
+    answer = answers if len(answers) > 1 else answers[0]
+    model.optimizer.build(model.trainable_variables)
+    model.compiled_loss.build(answer)
+    model.compiled_metrics.build(answer, answer)
+
+
+def traces(model: KerasModel) -> dict[str, int]:
+    """How often tf.function traced each step function of a fitted model."""
+    functions = {"train_step": model.train_tf_function, "test_step": model.test_function}
+    return {
+        name: function.experimental_get_tracing_count() for name, function in functions.items() if function is not None
+    }
+
+
+def predict(model: KerasModel, data: Splits) -> NDArray[np.float32]:
+    """The first output of the model on all test examples, shape (n, …)."""
+    if not len(data.test):
+        return np.zeros((0,), np.float32)
+    batches = evaluation_batches(data.test, data.input, 128).map(lambda inputs, *_: inputs)
+    found: Any = model.predict(batches, verbose=0)
+    return np.asarray(found[0] if isinstance(found, list) else found)
+
+
+def class_weights(config: Train, data: Splits) -> tuple[float, ...] | None:
+    """The weight of each class in the loss, in the order of the labels; None for equal weights."""
+    if config.class_weights is None:
+        return None
+    if data.task != "classification":
+        raise ConfigError("train.class_weights needs classes", required="a classification data set")
+    if config.class_weights == "balanced":
+        return balanced_class_weights(data.train.targets, len(data.labels))
+    for label in config.class_weights:
+        if label not in data.labels:
+            known = ", ".join(data.labels[:10])
+            raise ConfigError(f"train.class_weights: no class {label!r}", required=f"labels such as {known}")
+    return tuple(config.class_weights.get(label, 1.0) for label in data.labels)
+
+
+@contextlib.contextmanager
+def mixed_precision(kind: str) -> Generator[None]:
+    """Layers built inside compute in half precision and keep float32 weights."""
+    from tf_keras import mixed_precision
+
+    before = mixed_precision.global_policy()
+    mixed_precision.set_global_policy("float32" if kind == "off" else f"mixed_{kind}")
+    try:
+        yield
+    finally:
+        mixed_precision.set_global_policy(before)
+
+
+def _check_stopping(config: Train, model: KerasModel, data: Splits) -> None:
+    if config.early_stopping is None:
+        return
+    if not len(data.validation):
+        raise ConfigError(
+            "train.early_stopping needs a validation set", required="data.split.validation above 0", received="0"
+        )
+    known = ["loss", *(metric.name for metric in model.compiled_metrics._user_metrics)]
+    if config.early_stopping.metric not in known:
+        raise ConfigError(
+            "train.early_stopping.metric is not measured",
+            required=" or ".join(known),
+            received=config.early_stopping.metric,
+        )
+
+
+def _check_fits(brought: BroughtIn, data: Splits, head: Head, file: Path) -> None:
+    if len(brought.inputs) != 1 or len(brought.outputs) != 1:
+        raise ModelError(
+            f"{file.name} cannot be trained or judged on this data",
+            required="one input and one output",
+            received=f"{len(brought.inputs)} inputs, {len(brought.outputs)} outputs",
+        )
+    takes, gives = brought.inputs[0].shape[1:], brought.outputs[0].shape[1:]
+    fits = len(takes) == len(data.input.shape) and all(
+        want in (-1, have) for want, have in zip(takes, data.input.shape, strict=True)
+    )
+    if not fits:
+        raise ModelError(
+            f"{file.name} does not take this data",
+            required=f"input of shape {data.input.shape}, as the data has",
+            received=f"input {brought.inputs[0].name} of shape {takes}",
+        )
+    if gives != (head.units,):
+        raise ModelError(
+            f"{file.name} does not answer this data's question",
+            required=f"an output of shape ({head.units},)",
+            received=f"output {brought.outputs[0].name} of shape {gives}",
+        )
+
+
+def _contract(model: KerasModel, recipe: Recipe, data: Splits, *, softmax: bool) -> Contract:
+    content = "values" if data.task == "regression" else "probabilities" if softmax else "logits"
+    output = OutputContract(
+        name=model.output_names[0],
+        shape=tuple(int(side) for side in model.outputs[0].shape[1:]),
+        content=content,
+        labels=data.labels,
+    )
+    return Contract(data.task, (data.input,), (output,), description=recipe.description)
+
+
+def save_keras(model: KerasModel, path: Path) -> None:
+    """Write a `.keras` file whose bytes depend on the model alone: no dates inside."""
+    import zipfile
+
+    loose = path.with_name(f".{path.name}")
+    model.save(loose, save_format="keras")
+    with zipfile.ZipFile(loose) as source, zipfile.ZipFile(path, "w") as target:
+        for name in sorted(source.namelist()):
+            content = source.read(name)
+            if name == "metadata.json":
+                metadata = json.loads(content)
+                metadata.pop("date_saved", None)
+                content = json.dumps(metadata).encode()
+            target.writestr(zipfile.ZipInfo(name), content)
+    loose.unlink()

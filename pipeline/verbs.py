@@ -1,0 +1,345 @@
+"""The verbs of the Python API and of the command line: what each takes, and which stages it runs.
+
+MODEL is any Keras file, a tf_keras model in memory, a TrainedModel, or RUN: a folder that an earlier verb wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from edgedl.core.artifacts import (
+    CompressedModel,
+    ExportedModel,
+    LatencyReport,
+    ParityReport,
+    Run,
+    TrainedModel,
+    Verdict,
+)
+from edgedl.core.config import check as check_config
+from edgedl.core.errors import ConfigError, InputError, ModelError
+from edgedl.core.isolation import DEFAULT_LIMITS, Limits
+from edgedl.core.store import RunStore, open_store
+from edgedl.pipeline.compress import Technique, TechniqueConfig
+from edgedl.pipeline.data import Source, SourceConfig, Splits, load_splits, parse_data_option
+from edgedl.pipeline.recipe import Recipe, check_recipe, read_recipe
+
+AnyModel: TypeAlias = Any
+"""Path of a Keras file or of a run folder, a tf_keras model, or a TrainedModel."""
+
+AnyRecipe: TypeAlias = Recipe | Mapping[str, Any] | str | Path
+
+AnyData: TypeAlias = Source | Mapping[str, Any] | str | Path | None
+"""As in a recipe's data section; text is as for --data ("npz:FILE", "digits", a recipe's or run's path)."""
+
+
+def train(recipe: AnyRecipe, *, out: Path | str | None = None) -> TrainedModel:
+    """Train the recipe's model, or go on where a killed run stopped. out: the run's folder (runs/NAME)."""
+    from edgedl.pipeline.train.stage import train_stage
+
+    checked = as_recipe(recipe)
+    with open_store(out_folder(out, checked.name)) as store:
+        save_recipe(store, checked)
+        return train_stage(store, checked, load_data(checked.data, checked.seed))
+
+
+def run(recipe: AnyRecipe, *, out: Path | str | None = None) -> Run:
+    """The whole pipeline on one recipe. out: the run's folder (runs/NAME)."""
+    from edgedl.pipeline.run import run_recipe
+
+    checked = as_recipe(recipe)
+    with open_store(out_folder(out, checked.name)) as store:
+        save_recipe(store, checked)
+        return run_recipe(store, checked)
+
+
+def compress(
+    model: AnyModel,
+    method: str | Mapping[str, Any] | Technique,
+    *,
+    data: AnyData = None,
+    out: Path | str | None = None,
+    seed: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
+) -> CompressedModel:
+    """One variant of the model. method: a technique's name, or its section of a recipe.
+
+    data: calibrates and judges the variant; a run brings its own data and seed. Raises ConfigError when the technique
+    needs data and there is none.
+    """
+    from edgedl.pipeline.compress.stage import compress_stage
+
+    technique = as_technique(method)
+    with open_model(model, data=data, out=out, seed=seed) as work:
+        return compress_stage(
+            work.store, work.trained, technique, data=work.data, seed=work.seed, batch=work.batch, limits=limits
+        )
+
+
+def export(
+    model: AnyModel | CompressedModel,
+    to: str = "tflite",
+    *,
+    data: AnyData = None,
+    out: Path | str | None = None,
+    batch: int | None = 1,
+    limits: Limits = DEFAULT_LIMITS,
+) -> ExportedModel:
+    """The model in a format: float32 for a MODEL, the variant's own precision for a CompressedModel.
+
+    to: tflite, onnx, saved-model or c-array. batch: static batch size, None leaves it open; a CompressedModel keeps
+    the one it was made with.
+    """
+    from edgedl.pipeline.export import export_stage, refusal
+
+    variant = model if isinstance(model, CompressedModel) else None
+    reason = refusal(variant, to)
+    if reason is not None:
+        raise ModelError(f"{variant.name if variant else 'the model'} cannot be written as {to}: {reason}")
+    with open_model(variant.folder.parent if variant else model, data=data, out=out) as work:
+        size = work.batch if variant else batch
+        return export_stage(work.store, work.trained, variant, to, data=work.data, batch=size, limits=limits)
+
+
+def verify(file: Path | str | ExportedModel, against: AnyModel, *, data: AnyData = None, seed: int = 0) -> ParityReport:
+    """Compare a .tflite or .onnx file with its Keras model, on test examples or, without data, on random inputs."""
+    from edgedl.export.inspect import inspect_file
+    from edgedl.pipeline.verify import parity, parity_inputs
+
+    path = file.model_path if isinstance(file, ExportedModel) else Path(file)
+    facts = inspect_file(path)
+    if facts.kind not in {"tflite", "onnx"}:
+        raise ModelError(f"{path} cannot be verified", required="a .tflite or .onnx file", received=facts.kind)
+    with tempfile.TemporaryDirectory(prefix="edgedl-") as scratch:
+        with open_model(against, data=data, out=scratch, seed=seed) as work:
+            trained, splits = work.trained, work.data
+        inputs, examples = parity_inputs(trained.contract, splits, seed)
+        return parity(
+            path,
+            trained.path(trained.model_file),
+            facts.precision,
+            trained.contract,
+            inputs,
+            examples,
+            folder=path.parent,
+            format=facts.kind,
+            name=path.stem,
+        )
+
+
+def profile(
+    files: Path | str | ExportedModel | Sequence[Path | str | ExportedModel],
+    *,
+    device: str = "cpu",
+    budget_s: float = 10.0,
+    threads: int = 1,
+    xnnpack: bool = True,
+    seed: int = 0,
+) -> LatencyReport:
+    """Measure .tflite and .onnx files on a device, interleaved in one session; ratios are to the first file."""
+    from edgedl.pipeline.profile import profile as profile_files
+
+    several = [files] if isinstance(files, (Path, str, ExportedModel)) else list(files)
+    return profile_files(several, device=device, budget_s=budget_s, threads=threads, xnnpack=xnnpack, seed=seed)
+
+
+def check(
+    new: Path | str | ExportedModel,
+    old: Path | str | ExportedModel,
+    *,
+    max_slowdown: float | None = 0.05,
+    max_size_growth: float | None = None,
+    max_accuracy_drop: float | None = None,
+    data: AnyData = None,
+    device: str = "cpu",
+    budget_s: float = 30.0,
+    threads: int = 1,
+    seed: int = 0,
+) -> Verdict:
+    """Is the new file slower, bigger or worse than the old one? Limits of None are not asked.
+
+    max_slowdown, max_size_growth: shares (0.05 is 5 %). max_accuracy_drop: points, judged on the test split of `data`.
+    """
+    from edgedl.pipeline.check import check as check_files
+    from edgedl.pipeline.outputs import quality_change_of_files
+
+    change = None
+    if max_accuracy_drop is not None:
+        if data is None:
+            raise ConfigError("a limit on accuracy needs data", advice="Give it with --data, for example --data digits")
+        change = quality_change_of_files(as_path(old), as_path(new), load_data(as_source(data), seed))
+    return check_files(
+        as_path(new),
+        as_path(old),
+        max_slowdown=max_slowdown,
+        max_size_growth=max_size_growth,
+        max_accuracy_drop=max_accuracy_drop,
+        quality=change,
+        device=device,
+        budget_s=budget_s,
+        threads=threads,
+        seed=seed,
+    )
+
+
+# --- what the verbs are given ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run's folder, held; the model in it; the data to calibrate and judge with, where there is any."""
+
+    store: RunStore
+    trained: TrainedModel
+    data: Splits | None
+    seed: int
+    batch: int | None
+
+
+@contextlib.contextmanager
+def open_model(
+    model: AnyModel, *, data: AnyData = None, out: Path | str | None = None, seed: int = 0
+) -> Generator[Work]:
+    """Hold the run folder that a MODEL lives in, or make one (`out`, runs/NAME) around a file or a model in memory."""
+    if isinstance(model, TrainedModel):
+        model = model.folder.parent
+    if isinstance(model, (str, Path)) and (Path(model) / RECIPE_FILE).is_file():
+        with open_run(Path(model), data) as work:
+            yield work
+    elif isinstance(model, (str, Path)):
+        with open_file(Path(model), data, out, seed) as work:
+            yield work
+    else:
+        with tempfile.TemporaryDirectory(prefix="edgedl-") as scratch:
+            path = Path(scratch) / f"{getattr(model, 'name', 'model')}.keras"
+            _save_in_memory(model, path)
+            with open_file(path, data, out, seed) as work:
+                yield work
+
+
+@contextlib.contextmanager
+def open_run(folder: Path, data: AnyData) -> Generator[Work]:
+    """A folder that an earlier verb wrote: its newest model, and its own data unless other data is given."""
+    recipe = read_recipe(folder / RECIPE_FILE)
+    with open_store(folder) as store:
+        models = store.artifacts(TrainedModel)
+        if not models:
+            raise InputError(f"{folder} holds no finished model", advice="Run `edgedl train` on its recipe first")
+        splits = load_data(as_source(data), recipe.seed) if data is not None else None
+        if splits is None and models[-1].data is not None:
+            splits = load_data(recipe.data, recipe.seed)
+        if splits is not None:
+            splits = splits.named(models[-1].contract.inputs[0].name)
+        yield Work(store, models[-1], splits, recipe.seed, recipe.export.batch)
+
+
+@contextlib.contextmanager
+def open_file(path: Path, data: AnyData, out: Path | str | None, seed: int) -> Generator[Work]:
+    """A Keras file of the user's, brought into a run folder; with data, judged on its test split."""
+    from edgedl.models.load import identify
+    from edgedl.pipeline.train.stage import import_stage, train_stage
+
+    identify(path)
+    name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in path.stem) or "model"
+    with open_store(out_folder(out, name)) as store:
+        if data is None:
+            yield Work(store, import_stage(store, path, name), None, seed, 1)
+            return
+        source = as_source(data)
+        model = {"file": str(path.absolute()), "fine_tune": False}
+        section = source.model_dump(mode="json")
+        recipe = check_recipe({"name": name, "seed": seed, "data": section, "model": model})
+        save_recipe(store, recipe)
+        splits = load_data(source, seed)
+        trained = train_stage(store, recipe, splits)
+        yield Work(store, trained, splits.named(trained.contract.inputs[0].name), seed, 1)
+
+
+def _save_in_memory(model: Any, path: Path) -> None:
+    module = type(model).__mro__[-2].__module__ if hasattr(type(model), "__mro__") else ""
+    if not any(kind.__module__.startswith("tf_keras.") for kind in type(model).__mro__):
+        raise ModelError(
+            "this is no model that edgedl knows",
+            required="a path, a TrainedModel, or a tf_keras model",
+            received=f"{module}.{type(model).__name__}",
+        )
+    model.save(path, save_format="keras")
+
+
+RECIPE_FILE = "recipe.yaml"
+
+
+def save_recipe(store: RunStore, recipe: Recipe) -> None:
+    """Keep the checked recipe in the run's folder, where later verbs find it."""
+    import yaml
+
+    from edgedl.core.files import write_atomically
+    from edgedl.pipeline.recipe import recipe_json
+
+    write_atomically(store.folder / RECIPE_FILE, yaml.safe_dump(recipe_json(recipe), sort_keys=False))
+
+
+def out_folder(out: Path | str | None, name: str) -> Path:
+    """Where a run goes."""
+    return Path(out) if out is not None else Path("runs") / name
+
+
+def as_recipe(recipe: AnyRecipe) -> Recipe:
+    """A recipe from a file, a mapping or itself. Raises ConfigError."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Mapping):
+        return check_recipe(recipe)
+    return read_recipe(Path(recipe))
+
+
+def as_technique(method: str | Mapping[str, Any] | Technique) -> Technique:
+    """A technique from its name, its section or itself. Raises ConfigError."""
+    if isinstance(method, Technique):
+        return method
+    section = {"method": method} if isinstance(method, str) else method
+    return cast(Technique, check_config(TechniqueConfig, section, source="compress"))
+
+
+def as_source(data: AnyData) -> Source:
+    """A data source from a section, or from text as --data takes it: npz:FILE …, a recipe, or a run's folder."""
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, Mapping):
+        return cast(Source, check_config(SourceConfig, data, source="data"))
+    path = Path(str(data))
+    if (path / RECIPE_FILE).is_file():
+        path = path / RECIPE_FILE
+    if path.suffix in {".yaml", ".yml"}:
+        return read_recipe(path).data
+    return cast(Source, check_config(SourceConfig, parse_data_option(str(data)), source="--data"))
+
+
+def load_data(source: Source, seed: int) -> Splits:
+    """Read a source and draw its splits."""
+    return load_splits(source, source.split, seed)
+
+
+def as_path(file: Path | str | ExportedModel) -> Path:
+    """The model file itself."""
+    return file.model_path if isinstance(file, ExportedModel) else Path(file)
+
+
+def variants_of(model: Path, name: str | None) -> list[CompressedModel | None]:
+    """What `export` writes: float32 (None), and of a run the newest compressed variant of each name.
+
+    name: only this one. Raises ConfigError when there is no such variant.
+    """
+    newest: dict[str, CompressedModel | None] = {"float32": None}
+    if (model / RECIPE_FILE).is_file():
+        newest |= {one.name: one for one in RunStore(model).artifacts(CompressedModel)}
+    if name is None:
+        return list(newest.values())
+    if name not in newest:
+        raise ConfigError(f"there is no variant {name!r} in {model}", required=" or ".join(newest), received=name)
+    return [newest[name]]
