@@ -233,7 +233,8 @@ class ExportedModel(Artifact):
     """A file that an app ships.
 
     format: "tflite", "onnx", "saved-model" or "c-array". model_file: the file (a folder for saved-model).
-    layers: names of the Keras layers, to which ops are traced back.
+    layers: names of the Keras layers, to which ops are traced back. change: of quality, against the trained
+    Keras model, judged on this very file.
     """
 
     format: str
@@ -245,8 +246,13 @@ class ExportedModel(Artifact):
     size_bytes: int
     gzip_bytes: int
     layers: tuple[str, ...] = ()
-    quality: Quality | None = None
+    change: QualityChange | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def quality(self) -> Quality | None:
+        """How well this very file does its task."""
+        return self.change.after if self.change else None
 
     @property
     def model_path(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
@@ -51,6 +51,7 @@ S = TypeVar("S")
 def _under_root(path: Path, info: ValidationInfo) -> Path:
     context = cast(dict[str, Path | None], info.context or {})
     root = context.get("root")
+    path = path.expanduser()
     return (root / path).absolute() if root is not None else path.absolute()
 
 
@@ -63,13 +64,13 @@ def check(kind: type[S] | Any, data: object, *, source: str, root: Path | None =
     try:
         return TypeAdapter[S](kind).validate_python(data, context={"root": root})
     except ValidationError as error:
-        raise _config_error(error, source) from None
+        raise _config_error(error, data, source) from None
 
 
-def _config_error(error: ValidationError, source: str) -> ConfigError:
+def _config_error(error: ValidationError, data: object, source: str) -> ConfigError:
     # The last error of a union is the one of the alternative that got furthest.
     details = max(error.errors(), key=lambda one: (one["type"] == "unknown_key", len(one["loc"])))
-    where = ".".join(_path(details))
+    where = ".".join(_path(details, data))
     prefix = f"{source}: {where}: " if where else f"{source}: "
     if details["type"] == "unknown_key":
         return ConfigError(prefix + details["msg"])
@@ -81,14 +82,19 @@ def _config_error(error: ValidationError, source: str) -> ConfigError:
     return ConfigError(prefix.removesuffix(": "), required=message[0].lower() + message[1:], received=shown)
 
 
-def _path(details: ErrorDetails) -> list[str]:
-    """The location as a person would write it: without the names pydantic gives to union members."""
-    hidden = ("function-", "tagged-union", "constrained-", "literal[")
-    return [
-        str(part)
-        for part in details["loc"]
-        if isinstance(part, int) or not (part.startswith(hidden) or part[:1].isupper())
-    ]
+def _path(details: ErrorDetails, data: object) -> list[str]:
+    """The location as a person would write it: pydantic also names the members of unions, which no file holds."""
+    found: list[str] = []
+    current = data
+    for part in details["loc"]:
+        if isinstance(current, Mapping) and part in current:
+            current = cast(Mapping[object, object], current)[part]
+        elif isinstance(current, (list, tuple)) and isinstance(part, int):
+            current = cast(Sequence[object], current)[part]
+        elif not (details["type"] == "missing" and part == details["loc"][-1]):
+            continue
+        found.append(str(part))
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class RunStore:
         if found is not None:
             self._at_hand[folder] = found
             self.reused.append(folder.name)
-            reporter().note(f"{stage}: unchanged, {folder.name} is used again")
+            reporter().note(f"unchanged: {folder.name}")
             return found
 
         partial = self.folder / f".{folder.name}.partial"

@@ -217,6 +217,7 @@ class _CompiledModel:
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, *, threads: int, xnnpack: bool, seed: int, profiling: bool = False) -> None:
+        self._path = path
         self.runtime = f"{version()} CompiledModel, {'XNNPACK' if xnnpack else 'built-in kernels'}"
         texts = {
             b"xnnpack": f'kernel_mode = "{"delegate" if xnnpack else "builtin"}"\nnum_threads = {threads}\n',
@@ -266,7 +267,7 @@ class _CompiledModel:
         """Run one inference."""
         status = self._run()
         if status:
-            raise LiteRtError("RunCompiledModel", status)
+            raise _refusal(self._path, _said(), LiteRtError("RunCompiledModel", status))
 
     def outputs(self) -> list[NDArray[Any]]:
         """What the last inference gave, in the order of the signature."""
@@ -367,7 +368,7 @@ def _runtime_errors(path: Path) -> Generator[None]:
     try:
         yield
     except LiteRtError as error:
-        raise ModelError(f"LiteRT cannot run {path.name}", received=_reason(_said()[before:], error)) from None
+        raise _refusal(path, _said()[before:], error) from None
 
 
 def _said() -> str:
@@ -377,8 +378,8 @@ def _said() -> str:
     return Path("/proc/self/fd/2").read_bytes().decode(errors="replace")
 
 
-def _reason(text: str, error: LiteRtError) -> str:
-    """The first error line that says more than where in LiteRT's source it was raised."""
-    lines = [line.removeprefix("ERROR: ").strip() for line in text.splitlines() if line.startswith("ERROR: ")]
-    first = next((line for line in lines if not line.startswith("[")), lines[0] if lines else "")
-    return f"{first} ({error})" if first else str(error)
+def _refusal(path: Path, said: str, error: LiteRtError) -> ModelError:
+    """The file and the reason: the first error line that says more than where in LiteRT's source it was raised."""
+    lines = [line.removeprefix("ERROR: ").strip() for line in said.splitlines() if line.startswith("ERROR: ")]
+    reason = next((line for line in lines if not line.startswith("[")), lines[0] if lines else "")
+    return ModelError(f"LiteRT cannot run {path.name}", received=f"{reason} ({error})" if reason else str(error))

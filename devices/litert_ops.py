@@ -102,32 +102,40 @@ def _owners(kernels: Sequence[tuple[int, int, str]], graph: Graph) -> list[int |
     if own - set(range(len(graph.ops))):  # LiteRT inlined a composite: the numbers are no longer the file's
         return [None] * len(kernels)
     found: list[int | None] = [index if kind == OWN_KERNEL else None for kind, index, _ in kernels]
-    segments = _segments(kernels)
-    subsets = [subset for subset in partition(graph, own) if subset[0] not in own]
-    expected = [index for subset in partition(graph, own) if subset[0] in own for index in subset]
-    actual = [index for kind, index, _ in kernels if kind == OWN_KERNEL]
-    if actual != expected or len(segments) > len(subsets):
-        return found
-    if len(segments) < len(subsets):  # partitions that XNNPACK folded away entirely hold no computing op
-        subsets = [subset for subset in subsets if not all(_may_vanish(graph, index, subset) for index in subset)]
-    if len(segments) == len(subsets):
-        for segment, subset in zip(segments, subsets, strict=True):
-            names = [kernels[k][2] for k in segment]
-            for k, owner in zip(segment, parse(names, subset, graph), strict=True):
+    seen = _steps(kernels)
+    planned = partition(graph, own)
+    delegated = sum(_own_index(step, kernels) is None for step in seen)
+    if delegated < sum(subset[0] not in own for subset in planned):  # some left no kernel at all
+        planned = [
+            subset
+            for subset in planned
+            if subset[0] in own or not all(_may_vanish(graph, index, subset) for index in subset)
+        ]
+    steps = [step for subset in planned for step in ([[i] for i in subset] if subset[0] in own else [subset])]
+    if [_own_index(step, kernels) for step in seen] != [step[0] if step[0] in own else None for step in steps]:
+        return found  # another order than TFLite's rule gives: nothing more is certain
+    for positions, subset in zip(seen, steps, strict=True):
+        if subset[0] not in own:
+            names = [kernels[k][2] for k in positions]
+            for k, owner in zip(positions, parse(names, subset, graph), strict=True):
                 found[k] = owner
     return found
 
 
-def _segments(kernels: Sequence[tuple[int, int, str]]) -> list[list[int]]:
-    """Positions of the kernels of each delegate partition; XNNPACK counts from 0 in each."""
-    segments: list[list[int]] = []
+def _steps(kernels: Sequence[tuple[int, int, str]]) -> list[list[int]]:
+    """Positions of the kernels of each step: one of TFLite's own, or a delegate partition, counted from 0 anew."""
+    steps: list[list[int]] = []
     for position, (kind, index, _) in enumerate(kernels):
-        if kind == OWN_KERNEL:
-            continue
-        if index == 0 or not segments:
-            segments.append([])
-        segments[-1].append(position)
-    return segments
+        begins = kind == OWN_KERNEL or index == 0 or not steps or kernels[steps[-1][0]][0] == OWN_KERNEL
+        if begins:
+            steps.append([])
+        steps[-1].append(position)
+    return steps
+
+
+def _own_index(step: Sequence[int], kernels: Sequence[tuple[int, int, str]]) -> int | None:
+    kind, index, _ = kernels[step[0]]
+    return index if kind == OWN_KERNEL else None
 
 
 def partition(graph: Graph, own: set[int]) -> list[list[int]]:
@@ -163,7 +171,7 @@ _NAMES = {  # TFLite op → names of the XNNPACK kernels that compute it
     "FULLY_CONNECTED": "Fully Connected|Dynamic Fully Connected",
     "BATCH_MATMUL": "Batch Matrix Multiply|Fully Connected|Dynamic Fully Connected",
     "AVERAGE_POOL_2D": "Average Pooling", "MAX_POOL_2D": "Max Pooling", "SOFTMAX": "Softmax",
-    "ADD": "Add|Binary Elementwise", "SUB": "Subtract|Binary Elementwise", "MUL": "Multiply|Binary Elementwise",
+    "ADD": "Add|Binary Elementwise", "SUB": "Subtract|Binary Elementwise", "MUL": "Multiply|Square|Binary Elementwise",
     "DIV": "Divide|Binary Elementwise", "MAXIMUM": "Maximum|Binary Elementwise",
     "MINIMUM": "Minimum|Binary Elementwise", "SQUARED_DIFFERENCE": "Squared Difference|Binary Elementwise",
     "POW": "Power|Binary Elementwise", "PRELU": "PReLU|Binary Elementwise",

@@ -108,7 +108,7 @@ def _run_onnx(path: Path, inputs: Arrays) -> Arrays:
 
     def invoke(batch: Arrays) -> Arrays:
         feed = {name: batch[name].astype(types.get(one.type, batch[name].dtype)) for name, one in takes.items()}
-        found: list[Any] = session.run(names, feed)
+        found: Any = session.run(names, feed)
         return dict(zip(names, found, strict=True))
 
     sizes = {name: one.shape[0] if isinstance(one.shape[0], int) else 64 for name, one in takes.items()}

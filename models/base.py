@@ -54,4 +54,4 @@ class ModelFileSection(Section):
     """A model of the user's own, read from a file."""
 
     file: InputPath = Field(description="A full model of Keras 2 (tf_keras): .keras, .h5, or a SavedModel folder.")
-    fine_tune: bool = Field(True, description="Train it on the data; false takes its weights as they are.")
+    fine_tune: bool = Field(default=True, description="Train it on the data; false takes its weights as they are.")

@@ -18,8 +18,8 @@ class Cnn(Family):
     """Convolutional classifier or regressor for images: (batch, height, width, channels) → (batch, units)."""
 
     family: Literal["cnn"] = "cnn"
-    filters: tuple[PositiveInt, ...] = Field((32, 64), min_length=1, description="Filters of each stage.")
-    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
+    filters: tuple[PositiveInt, ...] = Field(default=(32, 64), min_length=1, description="Filters of each stage.")
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes: (b, h, w, c) → stage i: (b, h/2^i, w/2^i, filters[i]) → (b, filters[-1]) → (b, head.units)."""

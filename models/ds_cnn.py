@@ -16,9 +16,9 @@ class DsCnn(Family):
     """One full convolution, then blocks of depthwise 3×3 and pointwise 1×1: (b, h, w, c) → (b, units)."""
 
     family: Literal["ds-cnn"] = "ds-cnn"
-    width: float = Field(1.0, gt=0.0, le=8.0, description="Width multiplier α on the 64 channels.")
-    blocks: PositiveInt = Field(4, description="Number of depthwise-separable blocks.")
-    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
+    width: float = Field(default=1.0, gt=0.0, le=8.0, description="Width multiplier α on the 64 channels.")
+    blocks: PositiveInt = Field(default=4, description="Number of depthwise-separable blocks.")
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes: (b, h, w, c) → (b, ⌈h/2⌉, ⌈w/2⌉, 64·α) through all blocks → (b, 64·α) → (b, head.units)."""

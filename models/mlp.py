@@ -13,8 +13,8 @@ class Mlp(Family):
     """Dense layers on the flattened input: (batch, *shape) → (batch, units)."""
 
     family: Literal["mlp"] = "mlp"
-    hidden: tuple[PositiveInt, ...] = Field((64, 64), min_length=1, description="Units of each hidden layer.")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of hidden units dropped during training.")
+    hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), min_length=1, description="Units of each hidden layer.")
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Share of hidden units dropped during training.")
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes: (b, *input_shape) → flatten → (b, hidden[i]) … → (b, head.units)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedl.core.artifacts import CompressedModel, ExportedModel, Quality, TrainedModel
+from edgedl.core.artifacts import CompressedModel, ExportedModel, QualityChange, TrainedModel
 from edgedl.core.errors import ConfigError
 from edgedl.core.files import gzip_size
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits
@@ -13,8 +13,7 @@ from edgedl.export import EXPORTERS, ExportSource, exporter
 from edgedl.export.inspect import inspect_file
 from edgedl.export.tflite import FLOAT32
 from edgedl.pipeline.data import Splits
-from edgedl.pipeline.evaluate import quality
-from edgedl.pipeline.outputs import run_on_test, save_outputs
+from edgedl.pipeline.judge import judge
 
 
 def refusal(variant: CompressedModel | None, format: str) -> str | None:
@@ -72,23 +71,26 @@ def export_stage(
     return store.build(
         ExportedModel,
         f"export-{name}-{format}",
-        lambda folder: _export(folder, source, format, variant, data),
+        lambda folder: _export(folder, source, format, trained, variant, data),
         config={"variant": name, "format": format, "batch": batch, "judged": data is not None},
         parents=[trained, *made_from],
     )
 
 
 def _export(
-    folder: Path, source: ExportSource, format: str, variant: CompressedModel | None, data: Splits | None
+    folder: Path,
+    source: ExportSource,
+    format: str,
+    trained: TrainedModel,
+    variant: CompressedModel | None,
+    data: Splits | None,
 ) -> ExportedModel:
     path = exporter(format).write(source, folder)
-    judged: Quality | None = None
-    if variant is not None and variant.quality is not None and format == "tflite":
-        judged = variant.quality.after  # the same bytes
-    elif data is not None and len(data.test) and path.suffix in {".tflite", ".onnx"}:
-        outputs = run_on_test(path, data, source.contract.outputs[0].name)
-        save_outputs(folder, outputs)
-        judged = quality(outputs, data.test.targets, data.task, of=f"{format} {source.quantization.method}")
+    change: QualityChange | None = None
+    if variant is not None and format in {"tflite", "c-array"}:
+        change = variant.quality  # the same bytes
+    elif data is not None and path.suffix in {".tflite", ".onnx"}:
+        change = judge(path, trained, data, of=f"{format} {source.quantization.method}", folder=folder)
     runnable = path.suffix in {".tflite", ".onnx"}
     facts = inspect_file(path) if runnable else None
     files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
@@ -104,6 +106,6 @@ def _export(
         size_bytes=sum(one.stat().st_size for one in files),
         gzip_bytes=sum(gzip_size(one) for one in files),
         layers=source.layers,
-        quality=judged,
+        change=change,
         notes=facts.notes if facts else (),
     )

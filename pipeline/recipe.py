@@ -28,35 +28,40 @@ class Optimizer(Section):
     """How the weights follow the gradient."""
 
     name: Literal["sgd", "adam", "adamw"] = Field(
-        "adam",
+        default="adam",
         description="sgd with momentum (Sutskever et al. 2013), adam (Kingma & Ba 2015), "
         "adamw (Loshchilov & Hutter 2019).",
     )
-    learning_rate: PositiveFloat = Field(1e-3, description="The schedule's highest rate.")
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="SGD only.")
-    nesterov: bool = Field(False, description="SGD only.")
-    weight_decay: float = Field(0.004, ge=0.0, description="AdamW only: decoupled weight decay.")
-    clip_norm: PositiveFloat | None = Field(None, description="Clip the global norm of the gradient.")
+    learning_rate: PositiveFloat = Field(default=1e-3, description="The schedule's highest rate.")
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="SGD only.")
+    nesterov: bool = Field(default=False, description="SGD only.")
+    weight_decay: float = Field(default=0.004, ge=0.0, description="AdamW only: decoupled weight decay.")
+    clip_norm: PositiveFloat | None = Field(default=None, description="Clip the global norm of the gradient.")
 
 
 class Schedule(Section):
     """The learning rate over the run, step by step."""
 
     name: Literal["constant", "cosine", "step"] = Field(
-        "constant", description="cosine: down to 0 over the run (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5)."
+        default="constant",
+        description="cosine: down to 0 over the run (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).",
     )
-    warmup_epochs: float = Field(0.0, ge=0.0, description="Linear rise from 0 at the start (Goyal et al. 2017).")
-    every_epochs: PositiveInt = Field(10, description="step only: epochs between drops.")
-    factor: float = Field(0.1, gt=0.0, lt=1.0, description="step only: the rate is multiplied by this at each drop.")
+    warmup_epochs: float = Field(
+        default=0.0, ge=0.0, description="Linear rise from 0 at the start (Goyal et al. 2017)."
+    )
+    every_epochs: PositiveInt = Field(default=10, description="step only: epochs between drops.")
+    factor: float = Field(
+        default=0.1, gt=0.0, lt=1.0, description="step only: the rate is multiplied by this at each drop."
+    )
 
 
 class EarlyStopping(Section):
     """Stop when the validation set says so, and keep the best epoch's weights."""
 
-    metric: str = Field("loss", description="A metric on the validation set: loss, or one of `metrics`.")
-    patience: PositiveInt = Field(10, description="Epochs without improvement before stopping.")
-    min_delta: float = Field(0.0, ge=0.0, description="A smaller change is no improvement.")
-    restore_best: bool = Field(True, description="Go back to the best epoch's weights at the end.")
+    metric: str = Field(default="loss", description="A metric on the validation set: loss, or one of `metrics`.")
+    patience: PositiveInt = Field(default=10, description="Epochs without improvement before stopping.")
+    min_delta: float = Field(default=0.0, ge=0.0, description="A smaller change is no improvement.")
+    restore_best: bool = Field(default=True, description="Go back to the best epoch's weights at the end.")
 
 
 Loss: TypeAlias = Literal["auto", "cross-entropy", "focal", "mse", "mae", "huber"]
@@ -66,50 +71,56 @@ Metric: TypeAlias = Literal["accuracy", "top5", "auc", "precision", "recall", "m
 class Train(Section):
     """Training in TensorFlow's static graph: one trace per step function for the whole run."""
 
-    epochs: PositiveInt = Field(20, description="Passes over the training data, at most.")
-    batch_size: PositiveInt = Field(64)
+    epochs: PositiveInt = Field(default=20, description="Passes over the training data, at most.")
+    batch_size: PositiveInt = Field(default=64)
     optimizer: Annotated[Optimizer, BeforeValidator(_by_name)] = Optimizer()
     schedule: Annotated[Schedule, BeforeValidator(_by_name)] = Schedule()
-    loss: Loss = Field("auto", description="auto: cross-entropy for classes, mse for values.")
+    loss: Loss = Field(default="auto", description="auto: cross-entropy for classes, mse for values.")
     metrics: tuple[Metric, ...] | Literal["auto"] = Field(
-        "auto", description="auto: accuracy for classes, mae for values."
+        default="auto", description="auto: accuracy for classes, mae for values."
     )
-    early_stopping: EarlyStopping | None = Field(None, description="Off unless given.")
+    early_stopping: EarlyStopping | None = Field(default=None, description="Off unless given.")
     augment: Augment = Augment()
     class_weights: Literal["balanced"] | dict[str, PositiveFloat] | None = Field(
-        None, description="balanced: n / (classes × examples of the class); or a weight per label."
+        default=None, description="balanced: n / (classes × examples of the class); or a weight per label."
     )
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Szegedy et al. 2016, arXiv:1512.00567, §7.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Szegedy et al. 2016, arXiv:1512.00567, §7."
+    )
     mixed_precision: Literal["off", "float16", "bfloat16"] = Field(
-        "off", description="Compute in half precision, keep float32 weights (Micikevicius et al. 2018)."
+        default="off", description="Compute in half precision, keep float32 weights (Micikevicius et al. 2018)."
     )
-    jit_compile: bool = Field(False, description="Compile the step with XLA.")
-    steps_per_execution: PositiveInt = Field(1, description="Training steps in one call of the graph.")
+    jit_compile: bool = Field(default=False, description="Compile the step with XLA.")
+    steps_per_execution: PositiveInt = Field(default=1, description="Training steps in one call of the graph.")
 
 
 class Profile(Section):
     """Which devices measure, and for how long."""
 
-    devices: tuple[str, ...] = Field(("cpu",), description="`edgedl devices` lists them; empty: no profiling.")
-    budget_s: PositiveFloat = Field(10.0, description="Seconds of sampling per device, for all files together.")
-    threads: PositiveInt = Field(1)
-    xnnpack: bool = Field(True, description="LiteRT's optimised kernels, as apps use them by default.")
+    devices: tuple[str, ...] = Field(default=("cpu",), description="`edgedl devices` lists them; empty: no profiling.")
+    budget_s: PositiveFloat = Field(default=10.0, description="Seconds of sampling per device, for all files together.")
+    threads: PositiveInt = Field(default=1)
+    xnnpack: bool = Field(default=True, description="LiteRT's optimised kernels, as apps use them by default.")
 
 
 class Check(Section):
     """Limits; a file beyond one makes the run end with exit code 1."""
 
     max_accuracy_drop: float | None = Field(
-        None, ge=0.0, description="Points of accuracy (or units of mae) that a variant may lose against float32."
+        default=None,
+        ge=0.0,
+        description="Points of accuracy (or units of mae) that a variant may lose against float32.",
     )
-    max_size_growth: float | None = Field(None, ge=0.0, description="Share by which a file may outgrow its baseline.")
+    max_size_growth: float | None = Field(
+        default=None, ge=0.0, description="Share by which a file may outgrow its baseline."
+    )
     max_slowdown: float | None = Field(
-        None, gt=0.0, description="Share by which a file's latency may exceed its baseline's; needs `against`."
+        default=None, gt=0.0, description="Share by which a file's latency may exceed its baseline's; needs `against`."
     )
     against: InputPath | None = Field(
-        None, description="Folder with baseline files of the same names as the exported ones."
+        default=None, description="Folder with baseline files of the same names as the exported ones."
     )
-    budget_s: PositiveFloat = Field(30.0, description="Seconds of paired sampling per file, at most.")
+    budget_s: PositiveFloat = Field(default=30.0, description="Seconds of paired sampling per file, at most.")
 
 
 def _technique(value: object) -> object:
@@ -123,8 +134,10 @@ Format: TypeAlias = Literal["tflite", "onnx", "saved-model", "c-array"]
 class Export(Section):
     """Which formats every variant is written in."""
 
-    formats: tuple[Format, ...] = Field(("tflite", "onnx"))
-    batch: PositiveInt | None = Field(1, description="Static batch size of the exported files; null leaves it open.")
+    formats: tuple[Format, ...] = Field(default=("tflite", "onnx"))
+    batch: PositiveInt | None = Field(
+        default=1, description="Static batch size of the exported files; null leaves it open."
+    )
 
 
 def _formats(value: object) -> object:
@@ -145,14 +158,18 @@ def _model_section(value: object, info: ValidationInfo) -> object:
 class Recipe(Section):
     """One run: data and model, and how the model is trained, compressed, exported, measured and checked."""
 
-    name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Names the run's folder and files.")
-    description: str = Field("", description="One sentence for the people who embed the model; travels in every file.")
-    seed: Seed = Field(0, description="Seed of everything random: split, initial weights, order, augmentation.")
+    name: str = Field(
+        default="model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Names the run's folder and files."
+    )
+    description: str = Field(
+        default="", description="One sentence for the people who embed the model; travels in every file."
+    )
+    seed: Seed = Field(default=0, description="Seed of everything random: split, initial weights, order, augmentation.")
     data: SourceConfig
     model: Annotated[FamilyConfig | ModelFileSection, BeforeValidator(_model_section)]
     train: Train = Train()
     compress: tuple[Annotated[TechniqueConfig, BeforeValidator(_technique)], ...] = Field(
-        (), description="Variants beside float32; a bare name is short for {method: name}."
+        default=(), description="Variants beside float32; a bare name is short for {method: name}."
     )
     export: Annotated[Export, BeforeValidator(_formats)] = Export()
     profile: Profile = Profile()

@@ -7,11 +7,9 @@ import time
 from pathlib import Path
 from typing import cast
 
-from edgedl.core import isolation
 from edgedl.core.artifacts import (
     CompressedModel,
     ExportedModel,
-    Finding,
     LatencyReport,
     ParityReport,
     Run,
@@ -22,9 +20,11 @@ from edgedl.core.artifacts import (
 from edgedl.core.console import reporter
 from edgedl.core.errors import ExitCode, InputError
 from edgedl.core.store import RunStore, write_run_file
+from edgedl.pipeline.check import check_stage
 from edgedl.pipeline.compress.stage import compress_stage
 from edgedl.pipeline.data import load_splits
 from edgedl.pipeline.export import export_stage, refusal
+from edgedl.pipeline.profile import profile_stage
 from edgedl.pipeline.recipe import Recipe, recipe_json
 from edgedl.pipeline.report import write_report
 from edgedl.pipeline.train.stage import train_stage
@@ -39,8 +39,6 @@ def run_recipe(store: RunStore, recipe: Recipe) -> Run:
     Raises EdgedlError of the stage that cannot go on. A failed check is a Verdict in the result, not an error.
     """
     started = time.monotonic()
-    isolation.warm_up("tensorflow")  # imports while the data is read
-    isolation.warm_up("runtime")
     data = load_splits(recipe.data, recipe.data.split, recipe.seed)
     trained = train_stage(store, recipe, data)
     notes: list[str] = []
@@ -59,8 +57,12 @@ def run_recipe(store: RunStore, recipe: Recipe) -> Run:
                 notes.append(f"{variant.name} is not written as {format}: {reason}")
     runnable = [one for one in exported if one.format in RUNNABLE]
     parity = [verify_stage(store, one, trained, data=data, seed=recipe.seed) for one in runnable]
-    latency = _profile(store, recipe, runnable)
-    verdicts = _check(store, recipe, trained, runnable, parity)
+    latency = [
+        profile_stage(store, runnable, device, recipe.profile, recipe.seed)
+        for device in recipe.profile.devices
+        if runnable
+    ]
+    verdicts = _check(store, recipe, trained, runnable)
     run = Run(
         name=recipe.name,
         folder=store.folder,
@@ -80,55 +82,17 @@ def run_recipe(store: RunStore, recipe: Recipe) -> Run:
     return run
 
 
-def _profile(store: RunStore, recipe: Recipe, files: list[ExportedModel]) -> list[LatencyReport]:
-    """One session per device, all files interleaved."""
-    from edgedl.pipeline.profile import profile_stage
-
-    config = recipe.profile
-    return [
-        profile_stage(
-            store,
-            files,
-            device=device,
-            budget_s=config.budget_s,
-            threads=config.threads,
-            xnnpack=config.xnnpack,
-            seed=recipe.seed,
-        )
-        for device in config.devices
-        if files
-    ]
-
-
-def _check(
-    store: RunStore, recipe: Recipe, trained: TrainedModel, files: list[ExportedModel], parity: list[ParityReport]
-) -> list[Verdict]:
+def _check(store: RunStore, recipe: Recipe, trained: TrainedModel, files: list[ExportedModel]) -> list[Verdict]:
     """Every file against the recipe's limits: its accuracy against the trained model, its baseline where one lies."""
-    from edgedl.pipeline.check import check_accuracy, check_stage
-
-    config = recipe.check
+    limits = recipe.check
     verdicts: list[Verdict] = []
     for one in files:
-        findings: list[Finding] = []
-        if config.max_accuracy_drop is not None and trained.quality is not None and one.quality is not None:
-            findings.append(check_accuracy(trained.quality, one.quality, config.max_accuracy_drop))
-        baseline = config.against / one.model_file if config.against else None
+        baseline = limits.against / one.model_file if limits.against else None
         if baseline is not None and not baseline.is_file():
             reporter().warn(f"check: no baseline {baseline}; copy {one.model_path} there to set it")
             baseline = None
-        if findings or baseline is not None:
-            verdicts.append(
-                check_stage(
-                    store,
-                    one,
-                    baseline,
-                    findings=tuple(findings),
-                    max_slowdown=config.max_slowdown,
-                    max_size_growth=config.max_size_growth,
-                    budget_s=config.budget_s,
-                    seed=recipe.seed,
-                )
-            )
+        if baseline is not None or (limits.max_accuracy_drop is not None and one.change is not None):
+            verdicts.append(check_stage(store, one, trained, baseline, limits, recipe.seed))
     return verdicts
 
 

@@ -166,7 +166,7 @@ def check(
     max_slowdown, max_size_growth: shares (0.05 is 5 %). max_accuracy_drop: points, judged on the test split of `data`.
     """
     from edgedl.pipeline.check import check as check_files
-    from edgedl.pipeline.outputs import quality_change_of_files
+    from edgedl.pipeline.judge import quality_change_of_files
 
     change = None
     if max_accuracy_drop is not None:
@@ -179,7 +179,7 @@ def check(
         max_slowdown=max_slowdown,
         max_size_growth=max_size_growth,
         max_accuracy_drop=max_accuracy_drop,
-        quality=change,
+        accuracy=change,
         device=device,
         budget_s=budget_s,
         threads=threads,

@@ -9,9 +9,9 @@ from edgedl.pipeline.cli.output import output
 def command(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the devices with their status."""
     with output(as_json, quiet) as say:
-        from edgedl.devices import DEVICES, find_device
+        from edgedl.devices import all_devices
 
-        found = [(device, device.status()) for device in (find_device(name)[0] for name in DEVICES)]
+        found = [(device, device.status()) for device in all_devices()]
         say.data(
             [
                 {

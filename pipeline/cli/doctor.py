@@ -14,10 +14,10 @@ def command(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Say what is installed and what is missing; exit code 3 when a package that edgedl needs is missing."""
     with output(as_json, quiet) as say:
         from edgedl.core.provenance import machine, requirements
-        from edgedl.devices import DEVICES, find_device
+        from edgedl.devices import all_devices
 
         packages = requirements()
-        devices = [(name, find_device(name)[0].status()) for name in DEVICES]
+        devices = [(device.name, device.status()) for device in all_devices()]
         missing = [one.specifier for one in packages if not one.fits]
         mend = "pip install " + " ".join(f"'{specifier}'" for specifier in missing) if missing else None
         say.data(

@@ -59,7 +59,7 @@ def _top(
 
 def main() -> NoReturn:
     """Run the command line; every error becomes one line and its exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     try:
         sys.exit(app(standalone_mode=False) or ExitCode.FINE)

@@ -42,8 +42,7 @@ class Output:
             table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
-        console = Console(highlight=False, markup=False)
-        console.print(table, width=None if console.is_terminal else 160)
+        Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140).print(table)
 
 
 @contextlib.contextmanager

@@ -18,10 +18,11 @@ def command(
 ) -> None:
     """Write report.html and report.json of a run again."""
     with output(as_json, quiet) as say:
-        from edgedl.pipeline.report import facts_of_run, write_report
+        from edgedl.pipeline.report import write_report
+        from edgedl.pipeline.report.facts import report_facts
         from edgedl.pipeline.run import load_run
 
         finished = load_run(run)
         path = write_report(finished)
-        say.data(facts_of_run(finished))
+        say.data(report_facts(finished))
         say.line(f"report: {path}")

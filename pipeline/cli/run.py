@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from edgedl.core.artifacts import Run
 from edgedl.pipeline.cli.options import AsJson, Out, Quiet, RecipePath, Settings
 from edgedl.pipeline.cli.output import Output, output, size
 
@@ -14,19 +15,18 @@ def command(
     """Train, compress, export, verify, profile, check and report; what is unchanged is used again."""
     with output(as_json, quiet) as say:
         from edgedl.pipeline.recipe import read_recipe
-        from edgedl.pipeline.report import facts_of_run
+        from edgedl.pipeline.report.facts import report_facts
         from edgedl.pipeline.run import exit_code
         from edgedl.pipeline.verbs import run
 
         done = run(read_recipe(recipe, set or []), out=out)
-        say.data(facts_of_run(done))
+        say.data(report_facts(done))
         _summary(say, done)
         raise typer.Exit(exit_code(done))
 
 
 def _summary(say: Output, run) -> None:
-    from edgedl.core.artifacts import Run
-    from edgedl.pipeline.cli.words import quality_words, ratio_words, time_words
+    from edgedl.pipeline.cli.words import quality_words, ratio_words
 
     assert isinstance(run, Run)
     latencies = {model.file: model for report in run.latency for model in report.models}
@@ -36,21 +36,26 @@ def _summary(say: Output, run) -> None:
         model, same = latencies.get(one.model_file), parity.get(one.model_file)
         rows.append(
             (
-                one.model_file,
+                f"{one.name} {one.format}",
                 size(one.size_bytes),
                 size(one.gzip_bytes),
                 quality_words(one.quality),
-                time_words(model.median_us) if model else "–",
+                f"{model.median_us.value:.1f} µs" if model else "–",
                 ratio_words(model) if model else "–",
                 "–" if same is None else "same" if same.passed else "DIFFERS",
             )
         )
-    title = run.trained.quality.metric if run.trained.quality else "quality"
-    say.table(("file", "size", "gzip", title, "median", "ratio of p10", "answers"), rows)
+    metric = run.trained.quality.metric if run.trained.quality else "quality"
+    say.table(("variant", "size", "gzip", metric, "median", "ratio of p10", "answers"), rows)
+    if run.trained.quality is not None:
+        quality = run.trained.quality
+        say.line(
+            f"{quality.metric} {quality.obtained} on {quality.n} {quality.split} examples, 95 % intervals in brackets"
+        )
     for report in run.latency:
         say.line(
             f"latency {report.obtained} on {report.device} ({report.hardware}), files interleaved in "
-            f"{report.processes} processes; 95 % intervals"
+            f"{report.processes} processes, {min(model.n for model in report.models):,} inferences each or more"
         )
     for verdict in run.verdicts:
         for finding in verdict.findings:
@@ -58,5 +63,5 @@ def _summary(say: Output, run) -> None:
     for note in run.notes:
         say.line(f"note: {note}")
     if run.reused:
-        say.line(f"used again: {len(run.reused)} results of {run.folder}")
+        say.line(f"unchanged and not done again: {len(run.reused)} results in {run.folder}")
     say.line(f"report: {run.folder / 'report.html'}")

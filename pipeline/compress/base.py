@@ -11,15 +11,17 @@ from edgedl.core.config import Section
 class Calibration(Section):
     """Which training examples show the converter the ranges of the activations."""
 
-    n: int = Field(200, ge=1, description="Number of training examples, drawn without replacement.")
-    seed: int | None = Field(None, description="Seed of the draw; the recipe's seed unless given.")
+    n: int = Field(default=200, ge=1, description="Number of training examples, drawn without replacement.")
+    seed: int | None = Field(default=None, description="Seed of the draw; the recipe's seed unless given.")
 
 
 class Technique(Section):
     """One entry of the recipe's `compress` list."""
 
     method: str
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="The variant's own name.")
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="The variant's own name."
+    )
 
     @property
     def variant(self) -> str:

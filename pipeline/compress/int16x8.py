@@ -19,7 +19,8 @@ class Int16x8(Technique):
 
     method: Literal["int16x8"] = "int16x8"
     io: Literal["integer", "float"] = Field(
-        "float", description="Type of the model's own inputs and outputs: int16, or float32 with conversions inside."
+        default="float",
+        description="Type of the model's own inputs and outputs: int16, or float32 with conversions inside.",
     )
     calibration: Calibration = Calibration()
 

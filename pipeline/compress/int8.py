@@ -20,7 +20,8 @@ class Int8(Technique):
 
     method: Literal["int8"] = "int8"
     io: Literal["integer", "float"] = Field(
-        "integer", description="Type of the model's own inputs and outputs: int8, or float32 with conversions inside."
+        default="integer",
+        description="Type of the model's own inputs and outputs: int8, or float32 with conversions inside.",
     )
     calibration: Calibration = Calibration()
 

@@ -16,9 +16,8 @@ from edgedl.export.inspect import inspect_file
 from edgedl.export.tflite import convert_tflite
 from edgedl.pipeline.compress.base import Calibration, Technique
 from edgedl.pipeline.data import Splits, examples_array
-from edgedl.pipeline.evaluate import quality, quality_change
 from edgedl.pipeline.export import export_stage
-from edgedl.pipeline.outputs import load_outputs, run_on_test, save_outputs
+from edgedl.pipeline.judge import judge
 
 MODEL_FILE = "model.tflite"
 CALIBRATION_FILE = "calibration.npz"
@@ -92,12 +91,7 @@ def _compress(
     float_ops = _float_ops(facts) if scheme.needs_calibration else ()
     if scheme.activations == "int16":
         notes.append(SLOW_ON_X86)
-    change = None
-    if data is not None and len(data.test) and trained.quality is not None:
-        outputs = run_on_test(path, data, trained.contract.outputs[0].name)
-        save_outputs(folder, outputs)
-        after = quality(outputs, data.test.targets, data.task, of=f"tflite {scheme.method}")
-        change = quality_change((trained.quality, load_outputs(trained)), (after, outputs), data.test.targets)
+    change = judge(path, trained, data, of=f"tflite {scheme.method}", folder=folder) if data is not None else None
     return CompressedModel(
         name=technique.variant,
         folder=folder,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, TypeAlias, get_args
 
-from pydantic import Discriminator
+from pydantic import BeforeValidator, Discriminator
+from pydantic_core import PydanticCustomError
 
 from edgedl.pipeline.data.augment import Augment
 from edgedl.pipeline.data.base import (
@@ -17,6 +19,7 @@ from edgedl.pipeline.data.base import (
     Splits,
     normalize,
 )
+from edgedl.pipeline.data.checks import nearest
 from edgedl.pipeline.data.csv_table import CsvTable
 from edgedl.pipeline.data.digits import Digits
 from edgedl.pipeline.data.idx import Idx
@@ -32,10 +35,20 @@ from edgedl.pipeline.data.stream import (
     training_batches,
 )
 
-SourceConfig: TypeAlias = Annotated[
-    Digits | Npz | Idx | ImageFolder | CsvTable | KerasSet,
-    Discriminator("source"),
-]
+_Sources: TypeAlias = Digits | Npz | Idx | ImageFolder | CsvTable | KerasSet
+
+
+def _known_source(section: object) -> object:
+    """Answer an unknown `source` with the nearest known one."""
+    if isinstance(section, Mapping) and isinstance(name := section.get("source"), str):
+        known = [name for kind in get_args(_Sources) for name in get_args(kind.model_fields["source"].annotation)]
+        if name not in known:
+            hint = f"did you mean '{near}'?" if (near := nearest(name, known)) else f"known: {', '.join(known)}"
+            raise PydanticCustomError("unknown_key", "{message}", {"message": f"no data source '{name}' ({hint})"})
+    return section
+
+
+SourceConfig: TypeAlias = Annotated[_Sources, Discriminator("source"), BeforeValidator(_known_source)]
 
 __all__ = [
     "ArrayExamples",

@@ -20,7 +20,14 @@ from edgedl.core.errors import DataError, OutputError
 URL_VARIABLE = "EDGEDL_DATASETS_URL"
 _CHUNK = 1 << 18
 _TIMEOUT_S = 30.0
-_BROKEN = (TimeoutError, ConnectionError)
+_NETWORK_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ssl.SSLError,
+    TimeoutError,
+    ConnectionError,
+    ValueError,  # a URL that is none
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def _download(remote: Remote, file: IO[bytes], path: Path) -> None:
         raise DataError(
             f"cannot fetch {remote.url}", received=f"answer {error.code} {error.reason}", advice=advice
         ) from None
-    except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, *_BROKEN, ValueError) as error:
+    except _NETWORK_ERRORS as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"cannot fetch {remote.url}",

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from edgedl.core.config import InputPath
 from edgedl.core.console import reporter
@@ -44,12 +44,23 @@ _PARTS = {
 ColorSpace = Literal["rgb", "grayscale"]
 
 
+def _square(value: object) -> object:
+    """`96` is short for `[96, 96]`."""
+    return (value, value) if isinstance(value, int) else value
+
+
+Size = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    BeforeValidator(_square, json_schema_input_type=PositiveInt | tuple[PositiveInt, PositiveInt]),
+]
+
+
 class ImageFolder(Source):
     """One folder a class, named as the class; or train/, val/ and test/ folders that each hold such folders."""
 
     source: Literal["image-folder"] = Field(default="image-folder", description="A folder of images for each class.")
     folder: InputPath = Field(description="The folder that holds the classes' folders.")
-    size: tuple[PositiveInt, PositiveInt] | None = Field(
+    size: Size | None = Field(
         default=None,
         description="[height, width] in pixels that every image is stretched to; needed if they differ in size.",
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 INK, MUTED, LINE = "#1c2127", "#69727d", "#e1e4e9"
 SERIES = ("#2563c9", "#d0701b", "#1d8a63", "#8a4fc4", "#c23b4a", "#0e8a9c", "#8c6d1f", "#5b6472")
 _THEME = {INK: "--ink", MUTED: "--muted", LINE: "--line"} | {color: f"--s{i}" for i, color in enumerate(SERIES)}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a layer called "$x$" is no formula
     "svg.fonttype": "none",
     "svg.hashsalt": "edgedl",
@@ -63,7 +63,7 @@ def curves_png(history: Sequence[Mapping[str, float]], path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE | {"figure.facecolor": "white"}):
+    with matplotlib.rc_context({**_STYLE, "figure.facecolor": "white"}):
         names = curve_names(history)
         figure = Figure(figsize=(_WIDTH * max(1, len(names)), _HEIGHT + 0.3), layout="constrained")
         for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
@@ -173,7 +173,7 @@ def _label_points(figure: Figure, axes: Axes, places: Sequence[tuple[float, floa
     scale = 72 / figure.dpi
     points = [tuple(value * scale for value in axes.transData.transform(place)) for place in places]
     left, bottom, right, top = (value * scale for value in (axes.bbox.x0, axes.bbox.y0, axes.bbox.x1, axes.bbox.y1))
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
     for (x, y), place, label in zip(points, places, labels, strict=True):
         width, height = 5.2 * len(label), 12.0
         offsets = [
@@ -244,10 +244,10 @@ def _svg(draw: Any, title: str, height: float = _HEIGHT) -> str:
     """The drawing as an inline SVG of flexible width, its colours the page's variables, its ids its own."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height), dpi=72, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+        figure = Figure(figsize=(_WIDTH, height), dpi=72, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         draw(figure)
         content = io.StringIO()
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -264,7 +264,7 @@ def _svg(draw: Any, title: str, height: float = _HEIGHT) -> str:
 
 def _own_ids(svg: str, title: str) -> str:
     """Drop ids that nothing refers to and make the others unique on the page."""
-    prefix = re.sub(r"\W+", "", title)[:40]
-    used = set(re.findall(r"#([\w-]+)", svg))
-    svg = re.sub(r' id="([\w-]+)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", svg)
-    return re.sub(r'(url\(#|href="#)([\w-]+)', rf"\1{prefix}-\2", svg)
+    prefix = re.sub(r"\W+", "", title)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", svg)
+    return re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", svg)

@@ -12,6 +12,7 @@ from edgedl.core.artifacts import (
     ExportedModel,
     LatencyReport,
     ModelLatency,
+    QualityChange,
     Run,
     Verdict,
     kind_of,
@@ -111,7 +112,6 @@ def _variants(run: Run) -> list[dict[str, Any]]:
 
 def _exported_row(run: Run, one: ExportedModel, compressed: CompressedModel | None) -> dict[str, Any]:
     file = Path(one.model_file).name
-    judged = one.quality or (compressed.quality.after if compressed and compressed.quality else None)
     parity = next((report for report in run.parity if report.name == one.name and report.format == one.format), None)
     return {
         "variant": one.name,
@@ -120,8 +120,8 @@ def _exported_row(run: Run, one: ExportedModel, compressed: CompressedModel | No
         "file": file,
         "size_bytes": one.size_bytes,
         "gzip_bytes": one.gzip_bytes,
-        "quality": _quality(judged),
-        "loss": _loss(run, one, compressed),
+        "quality": _quality(one.quality),
+        "loss": _loss(one.change),
         "latency": [found for report in run.latency if (found := _latency_of(report, file, one)) is not None],
         "parity": None if parity is None else parity.passed,
         **_compression(compressed if one.format == "tflite" else None),
@@ -137,7 +137,7 @@ def _compressed_row(run: Run, one: CompressedModel) -> dict[str, Any]:
         "size_bytes": one.size_bytes,
         "gzip_bytes": one.gzip_bytes,
         "quality": _quality(one.quality.after if one.quality else None),
-        "loss": _paired_loss(one),
+        "loss": _loss(one.quality),
         "latency": [],
         "parity": None,
         **_compression(one),
@@ -152,24 +152,12 @@ def _compression(one: CompressedModel | None) -> dict[str, Any]:
     }
 
 
-def _paired_loss(one: CompressedModel) -> dict[str, Any] | None:
-    if one.quality is None:
+def _loss(change: QualityChange | None) -> dict[str, Any] | None:
+    """Quality lost against the Keras model, judged on the same examples."""
+    if change is None:
         return None
-    unit = "points" if one.quality.after.metric == "accuracy" else one.quality.after.metric
-    return {"value": one.quality.loss, "unit": unit, "interval": to_json(one.quality.interval)}
-
-
-def _loss(run: Run, one: ExportedModel, compressed: CompressedModel | None) -> dict[str, Any] | None:
-    """Quality lost against the Keras model; with its interval where it was judged in pairs, on the same examples."""
-    before = run.trained.quality
-    if compressed is not None and one.format in ("tflite", "c-array"):  # the same bytes
-        return _paired_loss(compressed)
-    if one.quality is None or before is None or one.quality.metric != before.metric:
-        return None
-    difference = before.value - one.quality.value
-    if before.metric == "accuracy":
-        return {"value": 100 * difference, "unit": "points", "interval": None}
-    return {"value": -difference, "unit": before.metric, "interval": None}
+    unit = "points" if change.after.metric == "accuracy" else change.after.metric
+    return {"value": change.loss, "unit": unit, "interval": to_json(change.interval)}
 
 
 def _latency_of(report: LatencyReport, file: str, one: ExportedModel) -> dict[str, Any] | None:
@@ -306,7 +294,7 @@ def _plain(run: Run, variants: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _metric(judged: Mapping[str, Any]) -> str:
-    return {"mae": "mean absolute error"}.get(judged["metric"], judged["metric"])
+    return "mean absolute error" if judged["metric"] == "mae" else str(judged["metric"])
 
 
 def _headline(run: Run, variants: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

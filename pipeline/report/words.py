@@ -81,7 +81,7 @@ def quality_range(judged: Json) -> str:
 def change(value: float, unit: str) -> str:
     """A signed change in points (two decimals, as accuracies have) or in another unit."""
     if unit == "points":
-        return f"{value + 0.0:+.2f}".replace("-", "−").replace("+0.00", "0.00")
+        return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−").replace("+0.00", "0.00")
     return ("+" if value > 0 else "") + number(value)
 
 

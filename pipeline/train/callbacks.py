@@ -15,6 +15,7 @@ from edgedl.core.console import Progress
 from edgedl.models import KerasModel
 from edgedl.pipeline.recipe import EarlyStopping
 from edgedl.pipeline.train.checkpoint import History, save_best, save_checkpoint
+from edgedl.pipeline.train.schedule import RecipeSchedule
 
 
 class AfterEpoch(tf_keras.callbacks.Callback):
@@ -25,23 +26,22 @@ class AfterEpoch(tf_keras.callbacks.Callback):
 
     model: KerasModel  # set by Keras
 
-    def __init__(self, folder: Path, history: History, stopping: EarlyStopping | None) -> None:
+    def __init__(self, folder: Path, history: History, rate: RecipeSchedule, stopping: EarlyStopping | None) -> None:
         super().__init__()
-        self.folder, self.history, self.stopping = folder, history, stopping
+        self.folder, self.history, self.rate, self.stopping = folder, history, rate, stopping
         self.writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
         self.started = time.monotonic()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the clock."""
         self.started = time.monotonic()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Record the epoch, then save: the best weights first, so that the checkpoint never promises absent ones."""
         values: dict[str, float] = {"epoch": epoch + 1.0}
         values |= {name: float(value) for name, value in (logs or {}).items()}
         values["seconds"] = time.monotonic() - self.started
-        rate: Any = self.model.optimizer.learning_rate
-        values["learning_rate"] = float(rate(self.model.optimizer.iterations) if callable(rate) else rate)
+        values["learning_rate"] = float(self.rate(self.model.optimizer.iterations))
         self.history.append(values)
         if self.stopping is not None:
             if best_epoch(self.history, self.stopping) == len(self.history) and self.stopping.restore_best:
@@ -54,7 +54,7 @@ class AfterEpoch(tf_keras.callbacks.Callback):
         self.writer.flush()
         save_checkpoint(self.folder, self.model, self.history)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
         """Close TensorBoard's file."""
         self.writer.close()
 
@@ -69,11 +69,11 @@ class ProgressBar(tf_keras.callbacks.Callback):
         self.bar, self.steps_per_epoch, self.epochs = bar, steps_per_epoch, epochs
         self.epoch, self.shown = 0, 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Remember which epoch this is."""
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Show the running loss and metrics."""
         now = time.monotonic()
         if now - self.shown < 0.3:

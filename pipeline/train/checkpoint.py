@@ -36,7 +36,8 @@ def state_variables(model: KerasModel) -> list[Any]:
 
 def _optimizer_variables(optimizer: Any) -> list[Any]:
     variables: Any = optimizer.variables
-    return list(variables() if callable(variables) else variables)  # a method in mixed precision's wrapper
+    found: Any = variables() if callable(variables) else variables  # a method in mixed precision's wrapper
+    return list(found)
 
 
 def save_checkpoint(folder: Path, model: KerasModel, history: History) -> None:

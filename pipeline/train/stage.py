@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedl.core import isolation
 from edgedl.core.artifacts import TrainedModel, to_json
 from edgedl.core.console import reporter
 from edgedl.core.contract import Contract, InputContract, OutputContract
-from edgedl.core.errors import ConfigError, ModelError
-from edgedl.core.files import write_atomically
+from edgedl.core.errors import ConfigError, DataError, ModelError
+from edgedl.core.quiet import native_stderr_kept
 from edgedl.core.store import RunStore
 from edgedl.models import Head, KerasModel, ModelFileSection
 from edgedl.models.load import BroughtIn, bring_in, content_hash, load_keras
 from edgedl.pipeline.data import Splits, balanced_class_weights, evaluation_batches, training_batches
 from edgedl.pipeline.evaluate import quality
-from edgedl.pipeline.outputs import save_outputs
+from edgedl.pipeline.judge import save_outputs
 from edgedl.pipeline.recipe import Recipe, Train, recipe_json
 
 MODEL_FILE = "model.keras"
@@ -90,9 +91,13 @@ class _Fitted:
 
 
 def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
-    import tensorflow as tf
-    import tf_keras
+    isolation.warm_up("tensorflow")  # for the conversions that follow; imports while this process trains
+    isolation.warm_up("runtime")
+    with native_stderr_kept():
+        import tensorflow as tf
+        import tf_keras
 
+        tf.config.list_logical_devices()  # looks for GPUs, and complains of their absence, now
     tf_keras.utils.set_random_seed(recipe.seed)
     tf.config.experimental.enable_op_determinism()
     tf_keras.backend.experimental.enable_tf_random_generator()  # dropout's state becomes a variable, and is saved
@@ -124,7 +129,6 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
         from edgedl.pipeline.report.charts import curves_png
         from edgedl.pipeline.train.checkpoint import remove_checkpoints
 
-        write_atomically(folder / "history.json", json.dumps(fitted.history, indent=1) + "\n")
         curves_png(fitted.history, folder / "curves.png")
         remove_checkpoints(folder)
 
@@ -194,7 +198,7 @@ def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_
             if len(data.validation)
             else None
         )
-        with reporter().progress("train", steps_per_epoch * config.epochs) as bar:
+        with reporter().progress("train", steps_per_epoch * config.epochs) as bar, data_errors():
             model.fit(
                 batches,
                 steps_per_epoch=steps_per_epoch,
@@ -203,7 +207,7 @@ def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_
                 validation_data=validation,
                 verbose=0,
                 callbacks=[
-                    AfterEpoch(folder, history, stopping),
+                    AfterEpoch(folder, history, rate, stopping),
                     ProgressBar(bar, steps_per_epoch, config.epochs),
                 ],
             )
@@ -214,6 +218,20 @@ def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_
         restore_best(folder, model)
         stopped += f"; weights of epoch {best}"
     return _Fitted(history, traces(model), stopped, best)
+
+
+@contextlib.contextmanager
+def data_errors() -> Generator[None]:
+    """An example that cannot be read any more, deep inside tf.data, is a DataError again."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        _, found, message = str(error).partition("DataError: ")
+        if not found:
+            raise
+        raise DataError(message.splitlines()[0].strip()) from None
 
 
 def create_variables(model: KerasModel) -> None:

@@ -58,8 +58,10 @@ def test_paths_are_relative_to_the_recipe(tmp_path):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"source": "digit"}, "'digit'.*'digits', 'npz'"),
-        ({"source": "keras:imdb"}, "'keras:imdb'.*'keras:mnist'"),
+        ({"source": "digit"}, r"no data source 'digit' \(did you mean 'digits'\?\)"),
+        ({"source": "keras:imbd"}, "no data source 'keras:imbd'"),
+        ({"source": "wav"}, "no data source 'wav' .*known: digits, npz, .*keras:mnist"),
+        ({}, "source"),
         ({"source": "npz"}, r"data\.npz\.file|npz\.file|file: this key is required"),
         ({"source": "digits", "normalise": "none"}, "unknown key 'normalise'.*'normalize'"),
         ({"source": "image-folder", "folder": "x", "size": [0, 4]}, "greater than 0"),

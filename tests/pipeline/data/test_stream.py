@@ -249,6 +249,12 @@ def test_noise_has_its_standard_deviation(tf):
     assert abs(noise.mean()) < 0.02
 
 
+def test_every_batch_of_every_epoch_is_changed_anew(tf):
+    found = batches(numbered(16), batch_size=8, epochs=2, augment=Augment(noise=0.1))
+    noises = [np.round(inputs - targets, 5) for inputs, targets in found]
+    assert len({noise.tobytes() for noise in noises}) == 4
+
+
 def test_mixup_mixes_inputs_and_targets_alike(tf):
     examples = numbered(256)
     ((inputs, targets),) = batches(examples, batch_size=256, augment=Augment(mixup=0.4))

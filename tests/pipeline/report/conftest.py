@@ -93,8 +93,6 @@ FIGURES = {
 
 def compressed_model(name: str, folder: Path) -> CompressedModel:
     raw, gzipped, correct, _ = FIGURES[name]
-    before, after = judged(FIGURES["float32"][2], "keras float32"), judged(correct, f"tflite {name}")
-    loss = 100 * (before.value - after.value)
     needs = SCHEMES[name].needs_calibration
     return CompressedModel(
         name=name,
@@ -106,12 +104,18 @@ def compressed_model(name: str, folder: Path) -> CompressedModel:
         gzip_bytes=gzipped,
         float_size_bytes=83_256,
         float_gzip_bytes=74_310,
-        quality=QualityChange(before, after, loss, Interval(loss, loss - 0.9, loss + 1.1)),
+        quality=quality_change(correct, f"tflite {name}"),
         integer_ops=0.93 if needs else 0.0,
         float_ops=(FloatOp(7, "SOFTMAX", None, "no int16 kernel"),) if name == "int16x8" else (),
         calibration=CalibrationRecord(200, 1, "train", "ab" * 32, (0.0,), (1.0,)) if needs else None,
         notes=("reference kernels: 20 to 40 times slower than float32 on x86",) if name == "int16x8" else (),
     )
+
+
+def quality_change(correct: int, of: str) -> QualityChange:
+    before, after = judged(FIGURES["float32"][2], "keras float32"), judged(correct, of)
+    loss = 100 * (before.value - after.value)
+    return QualityChange(before, after, loss, Interval(loss, loss - 0.9, loss + 1.1))
 
 
 def exported_model(name: str, format: str, folder: Path) -> ExportedModel:
@@ -129,7 +133,7 @@ def exported_model(name: str, format: str, folder: Path) -> ExportedModel:
         size_bytes=raw + (4_210 if format == "onnx" else 0),
         gzip_bytes=gzipped + (1_100 if format == "onnx" else 0),
         layers=("stem",),
-        quality=judged(correct - (format == "onnx" and name == "int8"), f"{format} {name}"),
+        change=quality_change(correct - (format == "onnx" and name == "int8"), f"{format} {name}"),
     )
 
 
@@ -238,26 +242,30 @@ def trained_model(folder: Path) -> TrainedModel:
     )
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole run, as the digits recipe leads to: five precisions, two formats, one device, one check."""
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+def make_run(folder: Path) -> Run:
     names = ("float16", "dynamic-range", "int8", "int16x8")
-    exported = [exported_model("float32", format, tmp_path) for format in ("tflite", "onnx")]
-    exported += [exported_model(name, "tflite", tmp_path) for name in names]
-    exported.append(exported_model("int8", "onnx", tmp_path))
+    exported = [exported_model("float32", format, folder) for format in ("tflite", "onnx")]
+    exported += [exported_model(name, "tflite", folder) for name in names]
+    exported.append(exported_model("int8", "onnx", folder))
     finding = Finding(
         "accuracy", "pass", "int8 loses 0.28 points, at most 0.5 are allowed", 0.9806, 0.9778, 0.28, 0.5,
         Interval(0.28, -0.6, 1.2), "points",
     )  # fmt: skip
     return Run(
         name="digits",
-        folder=tmp_path,
+        folder=folder,
         recipe={"name": "digits", "seed": 1, "data": {"source": "digits"}, "model": {"family": "ds-cnn"}},
-        trained=trained_model(tmp_path),
-        compressed=tuple(compressed_model(name, tmp_path) for name in names),
+        trained=trained_model(folder),
+        compressed=tuple(compressed_model(name, folder) for name in names),
         exported=tuple(exported),
         parity=tuple(parity_report(one) for one in exported),
-        latency=(latency_report(exported, tmp_path),),
+        latency=(latency_report(exported, folder),),
         verdicts=(Verdict(name="int8", new="digits-int8.tflite", old="float32", outcome="pass", findings=(finding,)),),
         notes=("float16 is not written as onnx: it is exported as tflite only",),
         reused=("train",),
@@ -266,7 +274,7 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def bare_run(run: Run) -> Run:
+def bare_run(run: Run, tmp_path: Path) -> Run:
     """A regression model that was brought without data and exported once, nothing measured."""
     contract = Contract("regression", (InputContract("x", (4,)),), (OutputContract("y", (1,)),))
     trained = replace(
@@ -281,8 +289,6 @@ def bare_run(run: Run) -> Run:
         origin="model.keras",
         record=Record(),
     )
-    exported = replace(run.exported[0], contract=contract, quality=None)
-    return replace(
-        run, trained=trained, compressed=(), exported=(exported,), parity=(), latency=(), verdicts=(), notes=(), reused=(),
-        recipe={},
-    )  # fmt: skip
+    exported = replace(run.exported[0], contract=contract, change=None)
+    nothing = dict.fromkeys(("compressed", "parity", "latency", "verdicts", "notes", "reused"), ())
+    return replace(run, folder=tmp_path, trained=trained, exported=(exported,), recipe={}, **nothing)

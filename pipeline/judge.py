@@ -1,4 +1,4 @@
-"""The test set's answers: what a model file says to every test example, kept so that models compare pairwise."""
+"""Judging a model file on the test split. Its answers are kept, so that models compare example by example."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedl.core.artifacts import Artifact, Quality, QualityChange
+from edgedl.core.artifacts import Artifact, Quality, QualityChange, TrainedModel
 from edgedl.core.console import reporter
 from edgedl.export.inference import run_file
 from edgedl.export.inspect import inspect_file
@@ -18,6 +18,19 @@ from edgedl.pipeline.evaluate import quality, quality_change
 FILE = "test-outputs.npz"
 
 CHUNK_BYTES = 128e6
+
+
+def judge(path: Path, trained: TrainedModel, data: Splits, *, of: str, folder: Path) -> QualityChange | None:
+    """The loss of a .tflite or .onnx file against the trained model; its answers stay in `folder`.
+
+    of: what the file is, in words. None where there is no test split.
+    """
+    if not len(data.test) or trained.quality is None:
+        return None
+    outputs = run_on_test(path, data, trained.contract.outputs[0].name)
+    save_outputs(folder, outputs)
+    after = quality(outputs, data.test.targets, data.task, of=of)
+    return quality_change((trained.quality, load_outputs(trained)), (after, outputs), data.test.targets)
 
 
 def run_on_test(path: Path, data: Splits, output: str) -> NDArray[np.float32]:

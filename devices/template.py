@@ -1,0 +1,91 @@
+"""A device to copy. It is not in the registry; its test keeps it working.
+
+This one only estimates, as the compiler of an accelerator does: nothing runs, and a figure comes from counting. A
+device that measures fills in the same report from samples; `cpu.py` shows how to take them in several processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, OpLatency, Record
+from edgedl.core.errors import UnavailableError
+from edgedl.core.files import sha256_of
+from edgedl.core.model_facts import ModelFile
+from edgedl.core.provenance import machine, versions
+from edgedl.core.statistics import Interval
+from edgedl.devices.protocol import DeviceStatus, SamplingPlan
+
+MACS_PER_US = {"small-npu": 64e3, "large-npu": 512e3}  # 1. what the targets of this device are like
+
+
+@dataclass(frozen=True)
+class TemplateDevice:
+    """2. The words a user sees. The name is the one in the registry."""
+
+    name: str = "template"
+    summary: str = "an accelerator that does nothing but multiply (estimated from counts)"
+
+    def targets(self) -> Sequence[str]:
+        """3. What may stand behind the colon."""
+        return tuple(MACS_PER_US)
+
+    def status(self) -> DeviceStatus:
+        """4. Look for the tool, the board or the phone; name what is missing and the command that brings it."""
+        return DeviceStatus(True, f"counts multiply–accumulates for {', '.join(MACS_PER_US)}")
+
+    def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
+        """5. Run or estimate every file. Errors name the file, the reason and what would work."""
+        if target is None:
+            raise UnavailableError(
+                f"device {self.name!r} needs a target", required=f"one of {', '.join(MACS_PER_US)}", received="none"
+            )
+        started = time.monotonic()
+        models = tuple(_estimate(file, MACS_PER_US[target], files[0]) for file in files)
+        seconds = time.monotonic() - started
+        return LatencyReport(
+            name=", ".join(file.path.name for file in files),
+            record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+            device=f"{self.name}:{target}",
+            hardware=f"{MACS_PER_US[target]:g} MACs per µs",
+            obtained="estimated",  # 6. never more than it is: "measured" ran there, "emulated" ran elsewhere
+            runtimes={},
+            models=models,
+            conditions=Conditions(None, None, None, threads=plan.threads, xnnpack=False),
+            processes=0,
+            warm_up=0,
+            stopped="nothing is sampled",
+            seconds=seconds,
+        )
+
+
+device = TemplateDevice()
+
+
+def _estimate(file: ModelFile, macs_per_us: float, first: ModelFile) -> ModelLatency:
+    total = file.facts.macs or 1
+    latency_us = _exact(total / macs_per_us)
+    return ModelLatency(
+        file=file.path.name,
+        sha256=sha256_of(file.path),
+        size_bytes=file.facts.size_bytes,
+        runtime="none",
+        blocks_us=(),  # raw samples, by process and block, where there are any
+        p10_us=latency_us,
+        median_us=latency_us,
+        p90_us=latency_us,
+        load_ms=0.0,
+        first_inference_ms=0.0,
+        memory=Memory(peak_bytes=0, runtime_bytes=0),
+        ops=tuple(
+            OpLatency(op.index, op.op, op.layer, op.macs / macs_per_us, op.macs / total) for op in file.facts.ops
+        ),
+        ratio=None if file is first else _exact(total / (first.facts.macs or 1)),
+        notes=("estimated from multiply–accumulates alone; load time and memory are not estimated",),
+    )
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, value, value)

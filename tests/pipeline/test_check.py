@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from tests.tiny_models import dense_onnx, dense_tflite, model_file
+
+from edgedl.core.artifacts import (
+    Conditions,
+    LatencyReport,
+    Memory,
+    ModelLatency,
+    Outcome,
+    Quality,
+    QualityChange,
+    TensorSpec,
+    Verdict,
+)
+from edgedl.core.errors import ConfigError, ModelError
+from edgedl.core.model_facts import ModelFacts, ModelFile
+from edgedl.core.statistics import Interval, paired_difference, wilson
+from edgedl.devices.sampling import FIRST_LOOK, LOOK_LEVEL, LOOKS, planned_looks
+from edgedl.pipeline.check import (
+    check,
+    exit_code,
+    judge_accuracy,
+    judge_latency,
+    judge_size,
+    latency_outcome,
+    require_same_interface,
+    to_junit,
+    worst,
+)
+
+# --- latency, from synthetic samples -----------------------------------------------------------------------------
+
+
+def report_of(ratio: float, noise: float, processes: int = 10) -> LatencyReport:
+    """A session of (old, new) in which the processes' ratios scatter by `noise` around `ratio`."""
+    rng = np.random.default_rng(4)
+    own = np.exp(rng.normal(0, noise, processes))
+    old = [[list(100 * (1 + rng.exponential(0.02, 10))) for _ in range(5)] for _ in range(processes)]
+    new = [[[x * ratio * own[p] for x in block] for block in process] for p, process in enumerate(old)]
+    return LatencyReport(
+        name="old, new",
+        device="cpu",
+        hardware="a computer",
+        obtained="measured",
+        runtimes={},
+        models=(latency_of("old", old), latency_of("new", new)),
+        conditions=Conditions(None, None, None, 1, True),
+        processes=processes,
+        warm_up=0,
+        stopped="budget used up",
+        seconds=1.0,
+    )
+
+
+def latency_of(name: str, blocks: list[list[list[float]]]) -> ModelLatency:
+    p10 = float(np.quantile(np.concatenate([b for process in blocks for b in process]), 0.1))
+    interval = Interval(p10, p10, p10)
+    samples = tuple(tuple(tuple(block) for block in process) for process in blocks)
+    memory = Memory(0, 0)
+    return ModelLatency(name, "", 1, "", samples, interval, interval, interval, 0, 0, memory, ())
+
+
+@pytest.mark.parametrize(
+    ("ratio", "noise", "outcome", "words"),
+    [
+        (1.00, 0.003, "pass", "within 5 %"),
+        (1.10, 0.003, "regressed", "more than the 5 % allowed"),
+        (0.80, 0.003, "improved", "faster by more than 5 %"),
+        (1.05, 0.003, "inconclusive", "too close to the 5 % allowed to tell (budget used up)"),
+        (1.10, 0.300, "inconclusive", "too close"),
+    ],
+)
+def test_the_four_outcomes(ratio: float, noise: float, outcome: Outcome, words: str):
+    finding = judge_latency(report_of(ratio, noise), 0.05)
+    assert finding.outcome == outcome
+    assert words in finding.sentence
+    for fact in ("500 and 500 inferences", "10 processes", "99% confidence", "Measured on cpu"):
+        assert fact in finding.sentence
+    assert finding.interval is not None
+    assert finding.interval.level == LOOK_LEVEL
+    assert finding.limit == 1.05
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (1.051, 1.2, "regressed"),
+        (1.05, 1.2, "inconclusive"),  # on the limit is not over it
+        (0.9, 1.05, "pass"),
+        (0.9, 1.0501, "inconclusive"),
+        (0.8, 0.9523, "improved"),
+        (0.8, 0.9524, "pass"),
+    ],
+)
+def test_only_the_bounds_decide(low: float, high: float, outcome: Outcome):
+    assert latency_outcome(Interval((low + high) / 2, low, high), 0.05) == outcome
+
+
+def test_a_single_process_decides_nothing():
+    session = report_of(2.0, 0.0, processes=10)
+    one = replace(session, models=tuple(replace(m, blocks_us=(m.blocks_us[0][:1],)) for m in session.models))
+    finding = judge_latency(one, 0.05)
+    assert finding.outcome == "inconclusive"
+    assert "no bounds" in finding.sentence
+
+
+def test_false_alarms_stay_rare_over_all_looks():
+    rng = np.random.default_rng(5)
+    looks = sorted(planned_looks(25))
+    assert len(looks) <= LOOKS
+    assert looks[0] == FIRST_LOOK
+    assert looks[-1] == 25
+    alarms = 0
+    for _ in range(100):  # sessions of a file against itself, judged at every look against no slowdown at all
+        logs = rng.standard_t(5, (25, 1)) * 0.004
+        new = [[[100 * math.exp(x)] for x in process] for process in logs]
+        old = [[[100.0]]] * 25
+        outcomes = [judge_at(new[:n], old[:n]) for n in looks]
+        alarms += "regressed" in outcomes
+    assert alarms <= 7  # at most 2.5 % are promised on this side; 100 sessions tell it to about ± 3
+
+
+def judge_at(new: list[list[list[float]]], old: list[list[list[float]]]) -> Outcome:
+    from edgedl.devices.sampling import ratio_for_decision
+
+    return latency_outcome(ratio_for_decision(new, old), 0.0)
+
+
+# --- size and accuracy -------------------------------------------------------------------------------------------
+
+
+def facts(size: int = 100, *inputs: TensorSpec) -> ModelFile:
+    y = (TensorSpec("y", (1, 10), "float32"),)
+    return ModelFile(Path("m.tflite"), ModelFacts("m.tflite", "tflite", size, size, inputs, y, (), 0, 0, "float32"))
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "outcome"),
+    [(105, 0.05, "pass"), (106, 0.05, "regressed"), (90, 0.05, "improved"), (500, None, "pass")],
+)
+def test_size_is_exact(size: int, limit: float | None, outcome: Outcome):
+    finding = judge_size(facts(size), facts(100), limit)
+    assert (finding.outcome, finding.change, finding.interval) == (outcome, size / 100, None)
+
+
+def quality(correct: int, n: int) -> Quality:
+    return Quality("accuracy", correct / n, wilson(correct, n), n, "test", "tflite int8")
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "n", "outcome"),
+    [
+        (970, 970, 1000, "pass"),
+        (966, 970, 1000, "pass"),
+        (960, 970, 1000, "inconclusive"),  # a point is lost, but by chance as well as not
+        (900, 970, 1000, "regressed"),
+        (995, 950, 1000, "improved"),
+    ],
+)
+def test_accuracy_on_different_examples(new: int, old: int, n: int, outcome: Outcome):
+    finding = judge_accuracy((quality(new, n), quality(old, n)), 0.5)
+    assert finding.outcome == outcome
+    assert finding.change == pytest.approx((old - new) / n * 100)
+    assert "points" in finding.sentence
+
+
+def test_accuracy_on_the_same_examples_is_surer():
+    before, after = [True] * 9700 + [False] * 300, [True] * 9600 + [False] * 400
+    loss = paired_difference(before, after).scaled(100)
+    change = QualityChange(quality(9700, 10_000), quality(9600, 10_000), loss.value, loss)
+    assert judge_accuracy(change, 0.5).outcome == "regressed"
+    assert judge_accuracy((change.after, change.before), 0.5).outcome == "inconclusive"
+
+
+def test_a_smaller_error_is_better():
+    def mae(value: float) -> Quality:
+        return Quality("mae", value, Interval(value, value - 0.1, value + 0.1), 100, "test", "x")
+
+    assert judge_accuracy((mae(2.0), mae(1.0)), 0.5).outcome == "regressed"
+    assert judge_accuracy((mae(1.0), mae(2.0)), 0.5).outcome == "improved"
+
+
+def test_the_worst_finding_decides():
+    assert worst(["pass", "improved"]) == "improved"
+    assert worst(["improved", "inconclusive", "pass"]) == "inconclusive"
+    assert worst(["inconclusive", "regressed"]) == "regressed"
+
+
+# --- the same interface ------------------------------------------------------------------------------------------
+
+IMAGE = TensorSpec("image", (1, 8, 8, 3), "float32")
+INT8 = TensorSpec("image", (1, 8, 8, 3), "int8", 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        (IMAGE, IMAGE),
+        (INT8, IMAGE),
+        (replace(INT8, name="image_int8"), IMAGE),
+        (replace(IMAGE, shape=(-1, 8, 8, 3)), IMAGE),
+    ],
+)
+def test_files_that_can_take_each_others_place(new: TensorSpec, old: TensorSpec):
+    require_same_interface(facts(1, new), facts(1, old))
+
+
+@pytest.mark.parametrize(
+    ("new", "says"),
+    [
+        (replace(IMAGE, name="picture"), "inputs picture"),
+        (replace(IMAGE, shape=(1, 8, 8, 1)), "[1, 8, 8, 1]"),
+        (replace(IMAGE, shape=(1, 192)), "[1, 192]"),
+        (TensorSpec("image", (1, 8, 8, 3), "int32"), "int32"),
+    ],
+)
+def test_files_that_cannot(new: TensorSpec, says: str):
+    with pytest.raises(ModelError, match="cannot take the place") as caught:
+        require_same_interface(facts(1, new), facts(1, IMAGE))
+    assert says in str(caught.value)
+
+
+# --- the whole of it, on this computer ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Verdict:
+    """The new file does half as much work again."""
+    folder = tmp_path_factory.mktemp("planted")
+    new, old = dense_tflite(folder / "new.tflite", layers=12), dense_tflite(folder / "old.tflite", layers=8)
+    return check(new, old, max_size_growth=0.0, budget_s=10)
+
+
+def test_a_planted_slowdown_is_found(planted: Verdict):
+    latency, size = planted.findings
+    assert latency.outcome == planted.outcome == "regressed"
+    assert latency.change > 1.2
+    assert size.outcome == "regressed"
+    assert exit_code(planted) == 1
+    assert planted.latency is not None
+    assert planted.latency.stopped == "precise enough"
+
+
+def test_junit_tells_it_to_the_build_server(planted: Verdict):
+    suite = ElementTree.fromstring(to_junit(planted).encode()).find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "2")
+    failure = suite.find("testcase[@name='latency']/failure")
+    assert failure is not None
+    assert failure.get("message") == planted.findings[0].sentence
+
+
+def test_a_byte_identical_copy_is_measured_and_never_regressed(tmp_path: Path):
+    old = dense_onnx(tmp_path / "old.onnx", layers=8)
+    new = Path(shutil.copy(old, tmp_path / "new.onnx"))
+    verdict = check(new, old, max_slowdown=0.10, budget_s=8)
+    assert verdict.outcome in ("pass", "inconclusive")
+    assert exit_code(verdict) == {"pass": 0, "inconclusive": 4}[verdict.outcome]
+    assert verdict.latency is not None
+    assert all(model.n > 0 for model in verdict.latency.models)
+
+
+def test_models_that_cannot_be_compared_and_limits_that_mean_nothing(tmp_path: Path):
+    wide, narrow = dense_tflite(tmp_path / "wide.tflite", 1, 64), dense_tflite(tmp_path / "narrow.tflite", 1, 32)
+    with pytest.raises(ModelError, match="cannot take the place"):
+        check(wide, narrow)
+    with pytest.raises(ConfigError, match="slowdown"):
+        check(wide, wide, max_slowdown=-0.1)
+    with pytest.raises(ConfigError, match="accuracy cannot be checked"):
+        check(wide, wide, max_accuracy_drop=0.5)
+    assert model_file(wide).facts.inputs[0].name == "x"
