@@ -92,7 +92,7 @@ class RunStore:
                 record = Record(
                     key=key,
                     parents=tuple(parent.record.content_hash for parent in parents),
-                    config=config,
+                    config=json.loads(canonical_json(config)),
                     seed=seed,
                     versions=versions(),
                     machine=machine(),

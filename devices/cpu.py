@@ -196,8 +196,16 @@ def _latency(
         first_inference_ms=median(entry.first_us for entry in timed) / 1e3,
         memory=memory,
         ops=op_table(seen.ops, file.facts.ops),
-        notes=(*timed[0].notes, *seen.ops.notes),
+        notes=(*timed[0].notes, *seen.ops.notes, *_profiler_cost(seen.ops, median_us.value)),
     )
+
+
+def _profiler_cost(times: OpTimes, median_us: float) -> tuple[str, ...]:
+    """A note where the profiler, which asks for the memory in use at every kernel, took longer than the kernels."""
+    factor = sum(kernel.time_us for kernel in times.ops) / median_us
+    if factor < 1.5:
+        return ()
+    return (f"the profiler made the ops take {factor:.1f} times the median inference: their times are too long",)
 
 
 def op_table(times: OpTimes, facts: Sequence[OpFacts]) -> tuple[OpLatency, ...]:

@@ -202,11 +202,10 @@ def profile_ops(path: Path, *, threads: int, xnnpack: bool, seed: int, seconds: 
 
 
 def _profile(model: _CompiledModel, seconds: float) -> list[list[tuple[int, int, int, str, int]]]:
-    """Events (type, index, subgraph, tag, µs) of each profiled run, at least ten of them after three unprofiled."""
-    for _ in range(3):
-        model.invoke()
+    """Events (type, index, subgraph, tag, µs) of each profiled run, at least three of them after a first one."""
+    model.invoke()
     deadline, runs = time.monotonic() + seconds, []
-    while len(runs) < 10 or (time.monotonic() < deadline and len(runs) < 400):
+    while len(runs) < 3 or (time.monotonic() < deadline and len(runs) < 400):
         runs.append(model.profiled_invoke())
     return runs
 

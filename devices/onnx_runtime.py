@@ -63,10 +63,9 @@ def profile_ops(path: Path, *, threads: int, xnnpack: bool, seed: int, seconds: 
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         model = _OnnxModel(path, options, seed)
-        for _ in range(3):
-            model.invoke()
+        model.invoke()
         deadline, runs = time.monotonic() + seconds, 0
-        while runs < 10 or (time.monotonic() < deadline and runs < 400):
+        while runs < 3 or (time.monotonic() < deadline and runs < 400):
             model.invoke()
             runs += 1
         events = json.loads(Path(model.end_profiling()).read_text())

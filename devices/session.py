@@ -236,8 +236,8 @@ def examine_file(path: Path, file_format: str, threads: int, xnnpack: bool, seed
     _reset_peak()
     runtime.load_runtime()
     session = runtime.open_session(path, threads=threads, xnnpack=xnnpack, seed=seed)
-    for _ in range(3):
-        session.invoke()
+    session.invoke()
+    session.invoke()
     peak = _peak_bytes()
     session.close()
     return Examined(peak, runtime.profile_ops(path, threads=threads, xnnpack=xnnpack, seed=seed, seconds=seconds))

@@ -228,18 +228,18 @@ def judge_latency(report: LatencyReport, max_slowdown: float) -> Finding:
     old, new = report.models
     ratio = ratio_for_decision(new.blocks_us, old.blocks_us)
     outcome = latency_outcome(ratio, max_slowdown)
-    place = f"{report.obtained} on {report.device}, {old.n:,} and {new.n:,} inferences in {report.processes} processes"
     means = {
-        "pass": f"the slowdown is within {_percent(max_slowdown)}",
-        "improved": f"it is faster by more than {_percent(max_slowdown)}",
-        "regressed": f"the slowdown is more than the {_percent(max_slowdown)} allowed",
+        "pass": f"within the {_percent(max_slowdown)} allowed",
+        "improved": f"faster by more than {_percent(max_slowdown)}",
+        "regressed": f"more than the {_percent(max_slowdown)} allowed",
         "inconclusive": f"too close to the {_percent(max_slowdown)} allowed to tell ({report.stopped}); a larger "
         "budget or a quieter machine would",
     }[outcome]
     old_us, new_us = old.p10_us.value, new.p10_us.value
     sentence = (
-        f"Latency: {_change(ratio.value, 'slower', 'faster')} ({_bounds(ratio)} at {ratio.level:.0%} confidence), "
-        f"p10 {_time(old_us)} → {_time(new_us)}: {means}. {place[0].upper()}{place[1:]}."
+        f"Latency: {_change(ratio.value, 'slower', 'faster')} ({_bounds(ratio)} at {ratio.level:.0%} confidence) in "
+        f"blocks timed side by side: {means}. p10 of the whole session {_time(old_us)} → {_time(new_us)}; "
+        f"{report.obtained} on {report.device}, {old.n:,} and {new.n:,} inferences in {report.processes} processes."
     )
     limit = 1 + max_slowdown
     return Finding("latency", outcome, sentence, old_us, new_us, ratio.value, limit, ratio, "us", report.obtained)

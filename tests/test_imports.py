@@ -54,6 +54,13 @@ def test_the_public_surface() -> None:
         _ = edgedl.trian  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_the_verb_export_survives_the_import_of_the_subpackage_export() -> None:
+    from edgedl.export import EXPORTERS
+
+    assert EXPORTERS
+    assert edgedl.export.__module__ == "edgedl.pipeline.verbs"
+
+
 ALLOWED = {
     "core": {"core"},
     "models": {"models", "core"},

@@ -111,6 +111,11 @@ def test_kernels_of_one_op_add_up_and_a_stray_one_keeps_its_name():
     )
 
 
+def test_times_that_the_profiler_spoiled_are_told():
+    assert cpu._profiler_cost(OpTimes((OpTime(0, "Add", 90.0),)), median_us=100.0) == ()
+    assert "2.0 times" in cpu._profiler_cost(OpTimes((OpTime(0, "WHILE", 200.0),)), median_us=100.0)[0]
+
+
 def test_a_mean_resolves_what_the_clock_cannot_and_shrugs_off_a_stall():
     assert median_of_means([0, 1, 0, 1] * 20) == pytest.approx(0.5)
     assert median_of_means([1] * 99 + [10_000]) == 1

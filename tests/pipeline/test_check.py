@@ -72,7 +72,7 @@ def latency_of(name: str, blocks: list[list[list[float]]]) -> ModelLatency:
 @pytest.mark.parametrize(
     ("ratio", "noise", "outcome", "words"),
     [
-        (1.00, 0.003, "pass", "within 5 %"),
+        (1.00, 0.003, "pass", "within the 5 % allowed"),
         (1.10, 0.003, "regressed", "more than the 5 % allowed"),
         (0.80, 0.003, "improved", "faster by more than 5 %"),
         (1.05, 0.003, "inconclusive", "too close to the 5 % allowed to tell (budget used up)"),
@@ -83,7 +83,7 @@ def test_the_four_outcomes(ratio: float, noise: float, outcome: Outcome, words: 
     finding = judge_latency(report_of(ratio, noise), 0.05)
     assert finding.outcome == outcome
     assert words in finding.sentence
-    for fact in ("500 and 500 inferences", "10 processes", "99% confidence", "Measured on cpu"):
+    for fact in ("500 and 500 inferences", "10 processes", "99% confidence", "measured on cpu"):
         assert fact in finding.sentence
     assert finding.interval is not None
     assert finding.interval.level == LOOK_LEVEL
