@@ -7,7 +7,7 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ from edgedl.pipeline.data import Splits, balanced_class_weights, evaluation_batc
 from edgedl.pipeline.evaluate import quality
 from edgedl.pipeline.judge import save_outputs
 from edgedl.pipeline.recipe import Recipe, Train, recipe_json
+
+if TYPE_CHECKING:
+    from edgedl.pipeline.train.checkpoint import History
+    from edgedl.pipeline.train.schedule import RecipeSchedule
 
 MODEL_FILE = "model.keras"
 
@@ -158,16 +162,33 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
 
 
 def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_logits: bool) -> _Fitted:
-    from edgedl.pipeline.train.callbacks import AfterEpoch, ProgressBar, best_epoch, should_stop
+    from edgedl.pipeline.train.callbacks import best_epoch, should_stop
     from edgedl.pipeline.train.checkpoint import restore_best, restore_checkpoint
+
+    config, stopping = recipe.train, recipe.train.early_stopping
+    rate = compile_model(model, config, data, from_logits=from_logits)
+    _check_stopping(config, model, data)
+    history = restore_checkpoint(folder, model)
+    if history:
+        reporter().note(f"train: going on after epoch {len(history)} of {config.epochs}")
+    if len(history) < config.epochs and not (history and stopping and should_stop(history, stopping)):
+        run_epochs(folder, model, config, data, history, rate, recipe.seed)
+    best = best_epoch(history, stopping) if stopping else None
+    early = len(history) < config.epochs
+    stopped = f"after {len(history)} epochs" + (f": no better {stopping.metric}" if stopping and early else "")
+    if stopping and stopping.restore_best:
+        restore_best(folder, model)
+        stopped += f"; weights of epoch {best}"
+    return _Fitted(history, traces(model), stopped, best)
+
+
+def compile_model(model: KerasModel, config: Train, data: Splits, *, from_logits: bool) -> RecipeSchedule:
+    """Give the model its optimizer, loss and metrics, with all their variables; returns the learning rate."""
     from edgedl.pipeline.train.losses import build_loss, build_metrics
     from edgedl.pipeline.train.schedule import RecipeSchedule, build_optimizer
 
-    config = recipe.train
-    steps_per_epoch = -(-len(data.train) // config.batch_size)
-    rate = RecipeSchedule(
-        config.optimizer.learning_rate, config.schedule, steps_per_epoch, steps_per_epoch * config.epochs
-    )
+    steps = -(-len(data.train) // config.batch_size)
+    rate = RecipeSchedule(config.optimizer.learning_rate, config.schedule, steps, steps * config.epochs)
     model.compile(
         optimizer=build_optimizer(config.optimizer, rate),
         loss=build_loss(config, data.task, from_logits=from_logits),
@@ -176,48 +197,49 @@ def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_
         steps_per_execution=config.steps_per_execution,
     )
     create_variables(model)
-    _check_stopping(config, model, data)
-    history = restore_checkpoint(folder, model)
-    if history:
-        reporter().note(f"train: going on after epoch {len(history)} of {config.epochs}")
-    stopping = config.early_stopping
-    if len(history) < config.epochs and not (history and stopping and should_stop(history, stopping)):
-        batches, steps_per_epoch = training_batches(
-            data.train,
-            data.input,
-            batch_size=config.batch_size,
-            seed=recipe.seed,
-            first_epoch=len(history),
+    return rate
+
+
+def run_epochs(
+    folder: Path,
+    model: KerasModel,
+    config: Train,
+    data: Splits,
+    history: History,
+    rate: RecipeSchedule,
+    seed: int,
+) -> None:
+    """Train a compiled model from where `history` ends, which goes on growing; a checkpoint after every epoch."""
+    from edgedl.pipeline.train.callbacks import AfterEpoch, ProgressBar
+
+    n_classes = len(data.labels) or None
+    batches, steps = training_batches(
+        data.train,
+        data.input,
+        batch_size=config.batch_size,
+        seed=seed,
+        first_epoch=len(history),
+        epochs=config.epochs,
+        n_classes=n_classes,
+        augment=config.augment,
+        class_weights=class_weights(config, data),
+    )
+    validation = None
+    if len(data.validation):
+        validation = evaluation_batches(data.validation, data.input, config.batch_size, n_classes=n_classes)
+    with reporter().progress("train", steps * config.epochs) as bar, data_errors():
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            initial_epoch=len(history),
             epochs=config.epochs,
-            n_classes=len(data.labels) or None,
-            augment=config.augment,
-            class_weights=class_weights(config, data),
+            validation_data=validation,
+            verbose=0,
+            callbacks=[
+                AfterEpoch(folder, history, rate, config.early_stopping),
+                ProgressBar(bar, steps, config.epochs),
+            ],
         )
-        validation = (
-            evaluation_batches(data.validation, data.input, config.batch_size, n_classes=len(data.labels) or None)
-            if len(data.validation)
-            else None
-        )
-        with reporter().progress("train", steps_per_epoch * config.epochs) as bar, data_errors():
-            model.fit(
-                batches,
-                steps_per_epoch=steps_per_epoch,
-                initial_epoch=len(history),
-                epochs=config.epochs,
-                validation_data=validation,
-                verbose=0,
-                callbacks=[
-                    AfterEpoch(folder, history, rate, stopping),
-                    ProgressBar(bar, steps_per_epoch, config.epochs),
-                ],
-            )
-    best = best_epoch(history, stopping) if stopping else None
-    early = len(history) < config.epochs
-    stopped = f"after {len(history)} epochs" + (f": no better {stopping.metric}" if stopping and early else "")
-    if stopping and stopping.restore_best:
-        restore_best(folder, model)
-        stopped += f"; weights of epoch {best}"
-    return _Fitted(history, traces(model), stopped, best)
 
 
 @contextlib.contextmanager
