@@ -328,7 +328,8 @@ class ModelLatency:
 
     blocks_us: the raw samples in microseconds per inference, by process, then block (blocks of all files alternate).
     p10_us, median_us, p90_us: estimate and 95 % interval (hierarchical bootstrap over processes and blocks).
-    ratio: p10 over the first file's p10 in the same session, with its interval (None for the first file).
+    ratio: p10 over the first file's p10, of blocks timed side by side, with its interval over processes (None for the
+        first file); `core.statistics.quantile_ratio` says how.
     load_ms: reading the file to ready; first_inference_ms: the first, cold inference.
     unpaid: why there is no figure, where there is none.
     """

@@ -18,7 +18,7 @@ FORMATS = ("tflite", "onnx")
 
 
 def profile(
-    files: Sequence[str | Path | ExportedModel],
+    files: str | Path | ExportedModel | Sequence[str | Path | ExportedModel],
     *,
     device: str = "cpu",
     budget_s: float = 10.0,
@@ -36,10 +36,11 @@ def profile(
     TFLite or ONNX model or that the runtime cannot run, ConfigError for a budget or thread count below what works.
     """
     plan = checked(SamplingPlan(budget_s=budget_s, threads=threads, xnnpack=xnnpack, seed=seed))
-    if not files:
+    several = [files] if isinstance(files, (str, Path, ExportedModel)) else files
+    if not several:
         raise ConfigError("there is nothing to profile", required="at least one TFLite or ONNX file")
     chosen, target = find_device(device)
-    return chosen.profile([model_file(file) for file in files], plan, target)
+    return chosen.profile([model_file(file) for file in several], plan, target)
 
 
 def profile_stage(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -15,7 +15,6 @@ from typing import Any, TypeAlias, cast
 from edgedl.core.artifacts import (
     CompressedModel,
     ExportedModel,
-    LatencyReport,
     ParityReport,
     Run,
     TrainedModel,
@@ -27,7 +26,10 @@ from edgedl.core.isolation import DEFAULT_LIMITS, Limits
 from edgedl.core.store import RunStore, open_store
 from edgedl.pipeline.compress import Technique, TechniqueConfig
 from edgedl.pipeline.data import Source, SourceConfig, Splits, load_splits, parse_data_option
+from edgedl.pipeline.profile import profile
 from edgedl.pipeline.recipe import Recipe, check_recipe, read_recipe
+
+__all__ = ["check", "compress", "export", "profile", "run", "train", "verify"]
 
 AnyModel: TypeAlias = Any
 """Path of a Keras file or of a run folder, a tf_keras model, or a TrainedModel."""
@@ -130,22 +132,6 @@ def verify(file: Path | str | ExportedModel, against: AnyModel, *, data: AnyData
             format=facts.kind,
             name=path.stem,
         )
-
-
-def profile(
-    files: Path | str | ExportedModel | Sequence[Path | str | ExportedModel],
-    *,
-    device: str = "cpu",
-    budget_s: float = 10.0,
-    threads: int = 1,
-    xnnpack: bool = True,
-    seed: int = 0,
-) -> LatencyReport:
-    """Measure .tflite and .onnx files on a device, interleaved in one session; ratios are to the first file."""
-    from edgedl.pipeline.profile import profile as profile_files
-
-    several = [files] if isinstance(files, (Path, str, ExportedModel)) else list(files)
-    return profile_files(several, device=device, budget_s=budget_s, threads=threads, xnnpack=xnnpack, seed=seed)
 
 
 def check(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,18 +47,14 @@ def trained(tiny_run: Run) -> TrainedModel:
     return tiny_run.trained
 
 
-@pytest.fixture(autouse=True)
-def must_run(request: pytest.FixtureRequest) -> Generator[None]:
-    """Where everything is installed (EDGEDL_TESTS_MUST_RUN), only the absence of ../shared may skip a test."""
-    try:
-        yield
-    except pytest.skip.Exception as skipped:
-        if os.environ.get("EDGEDL_TESTS_MUST_RUN") and "shared" not in str(skipped):
-            pytest.fail(f"may not skip here: {skipped}")
-        raise
-
-
-SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is installed (EDGEDL_TESTS_MUST_RUN), only the absence of the shared data may skip a test."""
+    report = yield
+    if report.skipped and os.environ.get("EDGEDL_TESTS_MUST_RUN") and "shared" not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"may not skip here: {report.longrepr}"
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

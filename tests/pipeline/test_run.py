@@ -148,7 +148,8 @@ def test_every_technique_on_a_users_file(trained: TrainedModel, tmp_path: Path) 
         found = edgedl.compress(file, method, out=tmp_path / "run")
         assert found.quality is None
         assert found.size_bytes < found.float_size_bytes
-    assert inspect_file(edgedl.compress(file, "float16", out=tmp_path / "run").path("model.tflite")).precision == "float16"
+    half = edgedl.compress(file, "float16", out=tmp_path / "run")
+    assert inspect_file(half.path("model.tflite")).precision == "float16"
     with pytest.raises(ConfigError, match="int8 needs data"):
         edgedl.compress(file, "int8", out=tmp_path / "run")
     for section in ({"method": "int8", "io": "float"}, {"method": "int16x8"}, {"method": "int16x8", "io": "integer"}):
@@ -210,7 +211,8 @@ def gru(tmp_path: Path) -> Path:
     import tf_keras
     from tf_keras import layers
 
-    model = tf_keras.Sequential([tf_keras.Input((8, 4), name="x"), layers.GRU(8), layers.Dense(3, activation="softmax")])
+    head = layers.Dense(3, activation="softmax")
+    model = tf_keras.Sequential([tf_keras.Input((8, 4), name="x"), layers.GRU(8), head])
     model.save(tmp_path / "gru.keras", save_format="keras")
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "d.npz", x=rng.normal(size=(90, 8, 4)).astype("f4"), y=np.arange(90) % 3)
