@@ -25,7 +25,7 @@ from edgedl.core.errors import ConfigError
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values do not change after checking."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -38,11 +38,11 @@ class Section(BaseModel):
         return cast(object, data)
 
 
-def unknown(key: str, known: set[str]) -> str:
-    """One sentence about a key nobody knows, with the nearest known one."""
+def unknown(key: str, known: set[str], *, what: str = "key") -> str:
+    """One sentence about a key (or another word) nobody knows, with the nearest known one."""
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
-    return f"unknown key '{key}' ({hint})"
+    return f"unknown {what} '{key}' ({hint})"
 
 
 S = TypeVar("S")
@@ -74,12 +74,38 @@ def _config_error(error: ValidationError, data: object, source: str) -> ConfigEr
     prefix = f"{source}: {where}: " if where else f"{source}: "
     if details["type"] == "unknown_key":
         return ConfigError(prefix + details["msg"])
+    if details["type"] == "union_tag_invalid":
+        context = details.get("ctx", {})
+        key = str(context["discriminator"]).strip("'")
+        known = {tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")}
+        return ConfigError(prefix + unknown(str(context["tag"]), known, what=key))
+    if details["type"] == "union_tag_not_found":
+        key = str(details.get("ctx", {})["discriminator"]).strip("'")
+        return ConfigError(f"{prefix}the key '{key}' is required and absent")
     if details["type"] == "missing":
         return ConfigError(f"{prefix}this key is required and absent")
     received = cast(object, details["input"])
-    shown = repr(received) if isinstance(received, (str, int, float, bool)) else type(received).__name__
-    message = details["msg"]
+    message = _REQUIRED.get(details["type"], details["msg"])
+    shown = repr(received) if isinstance(received, (str, int, float, bool)) else _kind(received)
     return ConfigError(prefix.removesuffix(": "), required=message[0].lower() + message[1:], received=shown)
+
+
+_REQUIRED = {
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+    "dict_type": "keys and values",
+    "tuple_type": "a list",
+    "string_type": "text",
+}
+"""What pydantic says of Python, in YAML's words."""
+
+
+def _kind(received: object) -> str:
+    if received is None:
+        return "nothing (null)"
+    if isinstance(received, Mapping):
+        return "keys and values"
+    return "a list" if isinstance(received, (list, tuple)) else type(received).__name__
 
 
 def _path(details: ErrorDetails, data: object) -> list[str]:
@@ -121,13 +147,16 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{source}{where} is not YAML", received=str(getattr(error, "problem", error))) from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{source} is not a recipe", required="keys and values", received=type(data).__name__)
+        raise ConfigError(f"{source} is not a recipe", required="keys and values", received=_kind(data))
     return cast(dict[str, Any], data)
 
 
 def apply_settings(data: Mapping[str, Any], settings: list[str]) -> dict[str, Any]:
     """`data` with every `a.b=value` of the command line's --set put in; values are YAML."""
-    result = cast(dict[str, Any], yaml.safe_load(yaml.safe_dump(_plain(data)))) if data else {}
+    try:
+        result = cast(dict[str, Any], _plain(data))
+    except RecursionError:
+        raise ConfigError("the recipe refers to itself", required="no alias (*) inside its own anchor (&)") from None
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:

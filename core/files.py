@@ -100,7 +100,9 @@ _REFUSALS = {
     errno.EACCES: ("permission denied", "choose a writable folder with --out"),
     errno.EPERM: ("permission denied", "choose a writable folder with --out"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder with --out"),
-    errno.EISDIR: ("the path is a folder, not a file", "choose another name with --out"),
+    errno.EISDIR: ("the path is a folder, not a file", "choose another name"),
+    errno.EEXIST: ("the path is a file, not a folder", "choose another folder with --out"),
+    errno.ENAMETOOLONG: ("the name is too long for this system", "choose a shorter one"),
 }  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def is_refusal(error: OSError) -> bool:
     return error.errno in _REFUSALS
 
 
-def as_output_error(error: OSError, target: Path) -> EdgedlError:
+def as_output_error(error: OSError, target: Path | str, *, doing: str = "write") -> EdgedlError:
     """The OutputError that says what the operating system said about `target`."""
     reason, advice = _REFUSALS.get(error.errno or 0, (error.strerror or str(error), "choose another folder with --out"))
-    return OutputError(f"cannot write {target}: {reason}", advice=advice[0].upper() + advice[1:])
+    return OutputError(f"cannot {doing} {target}: {reason}", advice=advice[0].upper() + advice[1:])

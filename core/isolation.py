@@ -71,7 +71,7 @@ def run_isolated(
     """
     with tempfile.TemporaryDirectory(prefix="edgedl-") as folder:
         task = Path(folder) / "task.pickle"
-        task.write_bytes(pickle.dumps((function.__module__, function.__qualname__, args)))
+        task.write_bytes(pickle.dumps((_here(function), function.__module__, function.__qualname__, args)))
         lost = _supervise(nursery, task, limits)
         answer = task.with_name("answer.pickle")
         if lost is None and answer.exists():
@@ -83,6 +83,20 @@ def run_isolated(
             received=f"its last line was {last_words!r}" if last_words else None,
             advice=advice or None,
         )
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Where the caller stands, which the nursery cannot know: the current folder, and where the function's module
+    is imported from."""
+
+    folder: str
+    root: str
+
+
+def _here(function: Callable[..., object]) -> _Here:
+    file = Path(sys.modules[function.__module__].__file__ or "/")
+    return _Here(str(Path.cwd()), str(file.parents[function.__module__.count(".")]))
 
 
 def _open_answer(answer: Path) -> object:
@@ -101,10 +115,8 @@ def _last_line(log: str) -> str:
 
 def _supervise(nursery: Nursery, task: Path, limits: Limits) -> str | None:
     """Have the task done; None when the worker ended by itself and well, else what became of it."""
-    connection = _connect(nursery)
+    connection, worker = _begin(nursery, task)
     try:
-        connection.send(str(task))
-        worker = cast(int, connection.recv())
         deadline = time.monotonic() + limits.time_s
         while not connection.poll(0.05):
             if time.monotonic() > deadline:
@@ -112,13 +124,29 @@ def _supervise(nursery: Nursery, task: Path, limits: Limits) -> str | None:
             if limits.memory_mb is not None and _resident_mb(worker) > limits.memory_mb:
                 return f"used more than its memory limit of {limits.memory_mb:g} MB"
         status = cast(int, connection.recv())
-    except EOFError:
-        return "could not be started (the process that starts children has ended)"
+    except (EOFError, ConnectionError):
+        return "was lost together with the process that watched it"
     finally:
         connection.close()  # a worker that still runs (time, memory, Ctrl-C) ends with it
     if status < 0:
         return f"was killed by {signal.Signals(-status).name} (a crash inside native code)"
     return None if status == 0 else f"ended with exit status {status}"
+
+
+def _begin(nursery: Nursery, task: Path) -> tuple[Connection[Any, Any], int]:
+    """Hand the task over; the connection and the worker's pid. A nursery that was killed is replaced once."""
+    for attempt in (1, 2):
+        try:
+            connection = _connect(nursery)
+            connection.send(str(task))
+            return connection, cast(int, connection.recv())
+        except (EOFError, ConnectionError):
+            if attempt == 2:
+                raise
+            process = _nurseries.pop(nursery)[0]
+            process.kill()
+            process.wait()
+    raise AssertionError("unreachable")
 
 
 def _resident_mb(pid: int) -> float:
@@ -141,7 +169,8 @@ def warm_up(nursery: Nursery) -> None:
     folder = tempfile.mkdtemp(prefix="edgedl-nursery-")
     address, key = str(Path(folder) / "socket"), secrets.token_bytes(16)
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgedl.core.nursery", address, key.hex(), *PRELOAD[nursery]],
+        # -P: a numpy.py in the user's folder is not ours to import
+        [sys.executable, "-P", "-m", "edgedl.core.nursery", address, key.hex(), *PRELOAD[nursery]],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -189,8 +218,10 @@ def _close_nurseries() -> None:
 
 def carry_out(task: Path) -> None:
     """In the worker: call the function that the task file names and leave the answer beside it."""
-    module, qualname, args = pickle.loads(task.read_bytes())
+    here, module, qualname, args = pickle.loads(task.read_bytes())
     try:
+        os.chdir(here.folder)
+        sys.path.append(here.root)
         function: Any = importlib.import_module(module)
         for name in qualname.split("."):
             function = getattr(function, name)

@@ -26,10 +26,11 @@ from filelock import FileLock, Timeout
 
 from edgedl.core.artifacts import MANIFEST, A, Artifact, Record, is_intact, load_artifact, save_artifact, to_json
 from edgedl.core.console import reporter
-from edgedl.core.errors import EdgedlError, InputError, OutputError
-from edgedl.core.files import output_errors, record_of, remove_folder, write_atomically
+from edgedl.core.errors import ConfigError, EdgedlError, InputError, ModelError, OutputError
+from edgedl.core.files import is_refusal, output_errors, record_of, remove_folder, write_atomically
 from edgedl.core.provenance import machine, versions
 
+LOCK = ".lock"
 LAYOUT = 1  # part of every key: raise it when what a stage writes changes its meaning
 
 
@@ -77,6 +78,8 @@ class RunStore:
         if found is not None:
             self._at_hand[folder] = found
             self.reused.append(folder.name)
+            with contextlib.suppress(OSError):
+                os.utime(folder / MANIFEST)  # now the latest of its kind: see `artifacts`
             reporter().note(f"unchanged: {folder.name}")
             return found
 
@@ -85,6 +88,8 @@ class RunStore:
             if not resumable:
                 remove_folder(partial)
             partial.mkdir(parents=True, exist_ok=True)
+            for torn in partial.glob(".*"):
+                torn.unlink()  # files that a killed attempt was about to rename
         started = time.monotonic()
         try:
             with storage_errors(partial):
@@ -108,8 +113,8 @@ class RunStore:
                 save_artifact(replace(artifact, folder=partial))
                 remove_folder(folder)  # a damaged one with this key
                 os.replace(partial, folder)
-        except BaseException:
-            if not resumable:
+        except BaseException as error:
+            if not resumable or isinstance(error, (ConfigError, ModelError)) or not _has_files(partial):
                 remove_folder(partial)
             raise
         self._at_hand[folder] = finished = replace(artifact, folder=folder)
@@ -131,9 +136,21 @@ class RunStore:
         return artifact
 
     def artifacts(self, kind: type[A]) -> list[A]:
-        """All complete artifacts of that kind, oldest first."""
-        found = [load_artifact(path.parent) for path in self.folder.glob(f"[!.]*/{MANIFEST}")]
-        return sorted((one for one in found if isinstance(one, kind)), key=lambda one: one.record.created_at)
+        """All complete artifacts of that kind, the last made or found again at the end; not the damaged ones."""
+        found: list[tuple[int, A]] = []
+        for path in self.folder.glob(f"[!.]*/{MANIFEST}"):
+            try:
+                artifact = load_artifact(path.parent)
+            except InputError as error:
+                reporter().warn(f"{path.parent.name} is left out: {error}")
+                continue
+            if isinstance(artifact, kind):
+                found.append((path.stat().st_mtime_ns, artifact))
+        return [artifact for _, artifact in sorted(found, key=lambda one: one[0])]
+
+
+def _has_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 @contextlib.contextmanager
@@ -148,7 +165,7 @@ def storage_errors(folder: Path) -> Generator[None]:
         raise
     except Exception as error:
         with output_errors(folder):
-            if isinstance(error, OSError) and error.filename is None:
+            if isinstance(error, OSError) and is_refusal(error):
                 raise
             _probe(folder)
         raise
@@ -169,8 +186,9 @@ def open_store(folder: Path) -> Generator[RunStore]:
     Raises OutputError when the folder cannot be written to or another process holds it.
     """
     with output_errors(folder):
+        fresh = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        lock = FileLock(folder / LOCK, timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -181,6 +199,8 @@ def open_store(folder: Path) -> Generator[RunStore]:
     try:
         yield RunStore(folder)
     finally:
+        if fresh and [path.name for path in folder.iterdir()] == [LOCK]:
+            remove_folder(folder)  # nothing came of it
         lock.release()
 
 

@@ -19,6 +19,7 @@ from edgedl.core.provenance import version_of
 from edgedl.export.base import Exporter, ExportSource
 from edgedl.export.metadata import embed_metadata
 from edgedl.export.saved_model import SIGNATURE
+from edgedl.export.tflite_schema import read_tflite, tensors_of
 
 FLOAT32 = Quantization(method="float32", weights="float32", activations="float32")
 
@@ -56,6 +57,8 @@ def convert_tflite(
         limits=limits,
         advice=advice,
     )
+    if quantization.weights == "float16":
+        _refuse_overflow(content, name)
     version = version_of("edgedl") or ""
     described = embed_metadata(
         content, contract, name=name, description=contract.description, layers=layers, version=version
@@ -71,7 +74,6 @@ def _convert(saved_model: Path, quantization: Quantization, calibration: Path | 
     if quantization.weights != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization.weights == "float16":
-        _refuse_overflow(saved_model)
         converter.target_spec.supported_types = [tf.float16]
     if quantization.activations != "float32":
         assert calibration is not None
@@ -99,17 +101,24 @@ def _representative(calibration: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield SIGNATURE, {name: array[i : i + 1] for name, array in arrays.items()}
 
 
-def _refuse_overflow(saved_model: Path) -> None:
-    import tensorflow as tf
+def _refuse_overflow(content: bytes, name: str) -> None:
+    """Raise ModelError when weights sit at float16's limit, where the converter clamps what it cannot hold.
 
-    for variable in tf.saved_model.load(str(saved_model)).model.variables:
-        if variable.dtype.is_floating and (largest := float(tf.reduce_max(tf.abs(variable)))) > FLOAT16_MAX:
-            raise ModelError(
-                f"float16 cannot hold the weights of {variable.name}",
-                required=f"values up to {FLOAT16_MAX:g}",
-                received=f"{largest:g}",
-                advice="Use dynamic-range or int8, which scale their weights",
-            )
+    Judged on what is stored: BatchNorm's large variances, say, are folded away before.
+    """
+    model = read_tflite(content, name)
+    for graph in model.subgraphs:
+        for tensor in tensors_of(model, graph):
+            if tensor.dtype != "float16" or not tensor.stored_bytes:
+                continue
+            values = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(np.float16)
+            if not (np.abs(values) < FLOAT16_MAX).all():
+                raise ModelError(
+                    f"float16 cannot hold the weights of {tensor.name}",
+                    required=f"values below {FLOAT16_MAX:,.0f}",
+                    received="larger ones",
+                    advice="Use dynamic-range or int8, which scale their weights",
+                )
 
 
 def _model_error(error: Exception) -> ModelError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,12 @@ def load_keras(path: Path) -> KerasModel:
         )
     import tf_keras
 
+    suffix = {"keras-2": ".keras", "h5": ".h5", "saved-model": ""}[found.kind]
     try:
-        model: Any = tf_keras.models.load_model(path, compile=False)
+        with tempfile.TemporaryDirectory(prefix="edgedl-") as folder:
+            named = Path(folder) / f"model{suffix}"  # Keras goes by the name, which may mislead
+            named.symlink_to(path.absolute())
+            model: Any = tf_keras.models.load_model(named, compile=False)
     except EdgedlError:
         raise
     except Exception as error:

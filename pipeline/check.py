@@ -293,7 +293,7 @@ def judge_accuracy(accuracy: tuple[Quality, Quality] | QualityChange, max_drop: 
         means += ", but this one may be chance; more examples would tell"
     examples = f"{new.n:,} examples" if new.n == old.n else f"{new.n:,} and {old.n:,} examples"
     sentence = (
-        f"{new.metric.capitalize()}: {old.value * scale:.4g}{unit} → {new.value * scale:.4g}{unit}, a loss of "
+        f"{new.metric.capitalize()}: {_quality(old)} → {_quality(new)}, a loss of "
         f"{loss.value:.2g}{points} ({loss.low:.2g} to {loss.high:.2g} at {loss.level:.0%} confidence, {examples} of "
         f"{new.split}): {means}. {new.obtained.capitalize()}."
     )
@@ -320,6 +320,10 @@ def _loss(accuracy: tuple[Quality, Quality] | QualityChange) -> tuple[Quality, Q
     if new.larger_is_better:
         return old, new, independent_difference(old.interval, new.interval).scaled(100)
     return old, new, independent_difference(new.interval, old.interval)
+
+
+def _quality(judged: Quality) -> str:
+    return f"{judged.value:.2%}".replace("%", " %") if judged.metric == "accuracy" else f"{judged.value:.4g}"
 
 
 def _percent(share: float) -> str:

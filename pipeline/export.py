@@ -93,7 +93,9 @@ def _export(
         change = judge(path, trained, data, of=f"{format} {source.quantization.method}", folder=folder)
     runnable = path.suffix in {".tflite", ".onnx"}
     facts = inspect_file(path) if runnable else None
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    # A C array compiles to the bytes of its .tflite file; a folder is all of its files.
+    counted = source.tflite if format == "c-array" and source.tflite is not None else path
+    files = [counted] if counted.is_file() else [one for one in counted.rglob("*") if one.is_file()]
     return ExportedModel(
         name=source.variant,
         folder=folder,

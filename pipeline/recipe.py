@@ -99,7 +99,7 @@ class Profile(Section):
 
     devices: tuple[str, ...] = Field(default=("cpu",), description="`edgedl devices` lists them; empty: no profiling.")
     budget_s: PositiveFloat = Field(default=10.0, description="Seconds of sampling per device, for all files together.")
-    threads: PositiveInt = Field(default=1)
+    threads: PositiveInt = Field(default=1, le=256)
     xnnpack: bool = Field(default=True, description="LiteRT's optimised kernels, as apps use them by default.")
 
 

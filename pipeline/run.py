@@ -20,14 +20,14 @@ from edgedl.core.artifacts import (
 from edgedl.core.console import reporter
 from edgedl.core.errors import ExitCode, InputError
 from edgedl.core.store import RunStore, write_run_file
+from edgedl.devices import find_device
+from edgedl.pipeline.begin import begin
 from edgedl.pipeline.check import check_stage
 from edgedl.pipeline.compress.stage import compress_stage
-from edgedl.pipeline.data import load_splits
 from edgedl.pipeline.export import export_stage, refusal
 from edgedl.pipeline.profile import profile_stage
 from edgedl.pipeline.recipe import Recipe, recipe_json
 from edgedl.pipeline.report import write_report
-from edgedl.pipeline.train.stage import train_stage
 from edgedl.pipeline.verify import verify_stage
 
 RUNNABLE = ("tflite", "onnx")
@@ -39,8 +39,9 @@ def run_recipe(store: RunStore, recipe: Recipe) -> Run:
     Raises EdgedlError of the stage that cannot go on. A failed check is a Verdict in the result, not an error.
     """
     started = time.monotonic()
-    data = load_splits(recipe.data, recipe.data.split, recipe.seed)
-    trained = train_stage(store, recipe, data)
+    for device in recipe.profile.devices:
+        find_device(device)  # an unknown one is told before an hour of training
+    trained, data = begin(store, recipe)
     notes: list[str] = []
     batch = recipe.export.batch
     compressed = [
@@ -138,8 +139,14 @@ def load_run(folder: Path) -> Run:
         raise InputError(
             f"{folder} holds no finished run",
             required=f"a folder with the {RUN_FILE} that `edgedl run` writes",
-            received=type(error).__name__,
+            received=_short(error),
         ) from None
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror}: {error.filename}"
+    return f"{type(error).__name__} in {RUN_FILE}: {error}"
 
 
 def exit_code(run: Run) -> ExitCode:

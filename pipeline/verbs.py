@@ -24,6 +24,7 @@ from edgedl.core.config import check as check_config
 from edgedl.core.errors import ConfigError, InputError, ModelError
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits
 from edgedl.core.store import RunStore, open_store
+from edgedl.pipeline.begin import RECIPE_FILE, begin
 from edgedl.pipeline.compress import Technique, TechniqueConfig
 from edgedl.pipeline.data import Source, SourceConfig, Splits, load_splits, parse_data_option
 from edgedl.pipeline.profile import profile
@@ -42,12 +43,10 @@ AnyData: TypeAlias = Source | Mapping[str, Any] | str | Path | None
 
 def train(recipe: AnyRecipe, *, out: Path | str | None = None) -> TrainedModel:
     """Train the recipe's model, or go on where a killed run stopped. out: the run's folder (runs/NAME)."""
-    from edgedl.pipeline.train.stage import train_stage
-
     checked = as_recipe(recipe)
     with open_store(out_folder(out, checked.name)) as store:
-        save_recipe(store, checked)
-        return train_stage(store, checked, load_data(checked.data, checked.seed))
+        trained, _ = begin(store, checked)
+        return trained
 
 
 def run(recipe: AnyRecipe, *, out: Path | str | None = None) -> Run:
@@ -56,7 +55,6 @@ def run(recipe: AnyRecipe, *, out: Path | str | None = None) -> Run:
 
     checked = as_recipe(recipe)
     with open_store(out_folder(out, checked.name)) as store:
-        save_recipe(store, checked)
         return run_recipe(store, checked)
 
 
@@ -103,7 +101,7 @@ def export(
     reason = refusal(variant, to)
     if reason is not None:
         raise ModelError(f"{variant.name if variant else 'the model'} cannot be written as {to}: {reason}")
-    with open_model(variant.folder.parent if variant else model, data=data, out=out) as work:
+    with open_model(model, data=data, out=out) as work:
         size = work.batch if variant else batch
         return export_stage(work.store, work.trained, variant, to, data=work.data, batch=size, limits=limits)
 
@@ -189,13 +187,18 @@ class Work:
 
 @contextlib.contextmanager
 def open_model(
-    model: AnyModel, *, data: AnyData = None, out: Path | str | None = None, seed: int = 0
+    model: AnyModel,
+    *,
+    data: AnyData = None,
+    out: Path | str | None = None,
+    seed: int = 0,
 ) -> Generator[Work]:
     """Hold the run folder that a MODEL lives in, or make one (`out`, runs/NAME) around a file or a model in memory."""
-    if isinstance(model, TrainedModel):
-        model = model.folder.parent
+    made = model if isinstance(model, (TrainedModel, CompressedModel)) else None
+    if made is not None:
+        model = made.folder.parent
     if isinstance(model, (str, Path)) and (Path(model) / RECIPE_FILE).is_file():
-        with open_run(Path(model), data) as work:
+        with open_run(Path(model), data, made) as work:
             yield work
     elif isinstance(model, (str, Path)):
         with open_file(Path(model), data, out, seed) as work:
@@ -209,26 +212,36 @@ def open_model(
 
 
 @contextlib.contextmanager
-def open_run(folder: Path, data: AnyData) -> Generator[Work]:
-    """A folder that an earlier verb wrote: its newest model, and its own data unless other data is given."""
+def open_run(folder: Path, data: AnyData, made: TrainedModel | CompressedModel | None) -> Generator[Work]:
+    """A folder that an earlier verb wrote: the model that `made` is or comes from, else the one last trained or found
+    again; and its own data unless other data is given."""
     recipe = read_recipe(folder / RECIPE_FILE)
     with open_store(folder) as store:
-        models = store.artifacts(TrainedModel)
-        if not models:
-            raise InputError(f"{folder} holds no finished model", advice="Run `edgedl train` on its recipe first")
+        trained = trained_model(store, made)
         splits = load_data(as_source(data), recipe.seed) if data is not None else None
-        if splits is None and models[-1].data is not None:
+        if splits is None and trained.data is not None:
             splits = load_data(recipe.data, recipe.seed)
         if splits is not None:
-            splits = splits.named(models[-1].contract.inputs[0].name)
-        yield Work(store, models[-1], splits, recipe.seed, recipe.export.batch)
+            splits = splits.named(trained.contract.inputs[0].name)
+        yield Work(store, trained, splits, recipe.seed, recipe.export.batch)
+
+
+def trained_model(store: RunStore, made: TrainedModel | CompressedModel | None = None) -> TrainedModel:
+    """The model of a run's folder that `made` is or comes from, else the latest. Raises InputError without one."""
+    models = store.artifacts(TrainedModel)
+    if made is not None:
+        wanted = {made.record.content_hash, *made.record.parents}
+        models = [one for one in models if one.record.content_hash in wanted]
+    if not models:
+        raise InputError(f"{store.folder} holds no finished model", advice="Run `edgedl train` on its recipe first")
+    return models[-1]
 
 
 @contextlib.contextmanager
 def open_file(path: Path, data: AnyData, out: Path | str | None, seed: int) -> Generator[Work]:
     """A Keras file of the user's, brought into a run folder; with data, judged on its test split."""
     from edgedl.models.load import identify
-    from edgedl.pipeline.train.stage import import_stage, train_stage
+    from edgedl.pipeline.train.stage import import_stage
 
     identify(path)
     name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in path.stem) or "model"
@@ -240,9 +253,7 @@ def open_file(path: Path, data: AnyData, out: Path | str | None, seed: int) -> G
         model = {"file": str(path.absolute()), "fine_tune": False}
         section = source.model_dump(mode="json")
         recipe = check_recipe({"name": name, "seed": seed, "data": section, "model": model})
-        save_recipe(store, recipe)
-        splits = load_data(source, seed)
-        trained = train_stage(store, recipe, splits)
+        trained, splits = begin(store, recipe)
         yield Work(store, trained, splits.named(trained.contract.inputs[0].name), seed, 1)
 
 
@@ -255,19 +266,6 @@ def _save_in_memory(model: Any, path: Path) -> None:
             received=f"{module}.{type(model).__name__}",
         )
     model.save(path, save_format="keras")
-
-
-RECIPE_FILE = "recipe.yaml"
-
-
-def save_recipe(store: RunStore, recipe: Recipe) -> None:
-    """Keep the checked recipe in the run's folder, where later verbs find it."""
-    import yaml
-
-    from edgedl.core.files import write_atomically
-    from edgedl.pipeline.recipe import recipe_json
-
-    write_atomically(store.folder / RECIPE_FILE, yaml.safe_dump(recipe_json(recipe), sort_keys=False))
 
 
 def out_folder(out: Path | str | None, name: str) -> Path:
@@ -317,13 +315,16 @@ def as_path(file: Path | str | ExportedModel) -> Path:
 
 
 def variants_of(model: Path, name: str | None) -> list[CompressedModel | None]:
-    """What `export` writes: float32 (None), and of a run the newest compressed variant of each name.
+    """What `export` writes: float32 (None), and of a run's model the latest compressed variant of each name.
 
     name: only this one. Raises ConfigError when there is no such variant.
     """
     newest: dict[str, CompressedModel | None] = {"float32": None}
     if (model / RECIPE_FILE).is_file():
-        newest |= {one.name: one for one in RunStore(model).artifacts(CompressedModel)}
+        store = RunStore(model)
+        trained = trained_model(store).record.content_hash
+        variants = [one for one in store.artifacts(CompressedModel) if trained in one.record.parents]
+        newest |= {one.name: one for one in variants}
     if name is None:
         return list(newest.values())
     if name not in newest:

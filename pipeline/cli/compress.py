@@ -35,7 +35,7 @@ def command(
         options: dict[str, Any] = {"io": io} if io else {}
         if calibration:
             options["calibration"] = {"n": calibration}
-        techniques = [as_technique({"method": name, **options}) for name in split_list(method)]
+        techniques = [as_technique({"method": name, **options}) for name in split_list("--method", method)]
         found = [
             compress(model, one, data=data, out=out, seed=seed, limits=Limits(time_limit, memory_limit))
             for one in techniques

@@ -35,7 +35,7 @@ def command(
         if batch != "dynamic" and not (batch.isdecimal() and int(batch)):
             raise ConfigError("--batch cannot be read", required="a number from 1, or dynamic", received=batch)
         size_of_batch = None if batch == "dynamic" else int(batch)
-        formats = split_list(to)
+        formats = split_list("--to", to)
         for format in formats:
             refusal(None, format)
         found = []

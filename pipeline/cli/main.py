@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -41,20 +42,24 @@ COMMANDS = {
 }  # fmt: skip
 """The one list where a new command adds its line; each module has one function, `command`."""
 
-app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(help=HELP, rich_markup_mode=None, pretty_exceptions_enable=False)
 for _name, _module in COMMANDS.items():
     app.command(_name)(_module.command)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _top(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     if version:
         from importlib.metadata import version as version_of
 
         print(f"edgedl {version_of('edgedl')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(ExitCode.BAD_INPUT)
 
 
 def main() -> NoReturn:
@@ -62,23 +67,33 @@ def main() -> NoReturn:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     try:
-        sys.exit(app(standalone_mode=False) or ExitCode.FINE)
+        code = app(standalone_mode=False) or ExitCode.FINE
+        if code == ExitCode.INTERRUPTED:  # the command-line library has taken the KeyboardInterrupt
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        sys.exit(code)
     except EdgedlError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted; the same command goes on from here", ExitCode.INTERRUPTED))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(ExitCode.FINE)
     except Exception as error:
         sys.exit(_unexpected(error))
 
 
-def _fail(line: str, code: ExitCode) -> ExitCode:
+def _fail(text: str, code: ExitCode) -> ExitCode:
+    line = " ".join(text.split())  # a file's name or another library's message may hold line breaks
     print(f"edgedl: {line}", file=sys.stderr)
     if "--json" in sys.argv:
-        print(json.dumps({"error": line, "exit_code": int(code)}))
+        print(json.dumps({"error": line, "exit_code": int(code)}, ensure_ascii=False))
     return code
+
+
+def _drop_stdout() -> None:
+    """What nobody can take is not written again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(error: Exception) -> ExitCode:
@@ -88,6 +103,15 @@ def _unexpected(error: Exception) -> ExitCode:
         return _fail(f"{error.format_message().rstrip('.')}{hint}", ExitCode.BAD_INPUT)  # pyright: ignore
     if type(error).__name__ == "Abort":
         return _fail("interrupted", ExitCode.INTERRUPTED)
+    if isinstance(error, OSError):
+        from edgedl.core.files import as_output_error, is_refusal
+
+        if error.filename is None and error.errno == errno.ENOSPC:
+            _drop_stdout()
+            return _fail("cannot write the result: the disk behind standard output is full", ExitCode.BAD_INPUT)
+        if error.filename is not None and is_refusal(error):
+            refused = as_output_error(error, error.filename, doing="use")
+            return _fail(str(refused), ExitCode.BAD_INPUT)
     import tempfile
     import traceback
 

@@ -7,6 +7,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+MAX_THREADS = 256
+"""LiteRT starts as many as it is told to, and falls over its own stack beyond some thousands."""
+
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output; logs go to standard error.")
 ]
@@ -31,4 +34,4 @@ TimeLimit: TypeAlias = Annotated[float, typer.Option(metavar="S", help="Seconds 
 MemoryLimit: TypeAlias = Annotated[
     float | None, typer.Option(metavar="MB", help="Memory a converter may use; no limit unless given.", min=1)
 ]
-Threads: TypeAlias = Annotated[int, typer.Option(help="Threads the runtime may use.", min=1)]
+Threads: TypeAlias = Annotated[int, typer.Option(help="Threads the runtime may use.", min=1, max=MAX_THREADS)]

@@ -54,9 +54,14 @@ def output(as_json: bool, quiet: bool) -> Generator[Output]:
     sys.stdout.flush()
 
 
-def split_list(text: str) -> list[str]:
-    """`a,b` as ["a", "b"]."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+def split_list(option: str, text: str) -> list[str]:
+    """`a,b` as ["a", "b"], each once. Raises ConfigError when there is none."""
+    from edgedl.core.errors import ConfigError
+
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
+        raise ConfigError(f"{option} is empty", required="one name, or several with commas between them")
+    return parts
 
 
 def size(n_bytes: int) -> str:

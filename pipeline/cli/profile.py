@@ -27,12 +27,16 @@ def command(
     """Measure files on a device, interleaved in one session."""
     with output(as_json, quiet) as say:
         from edgedl.core.artifacts import to_json
+        from edgedl.devices import find_device
         from edgedl.pipeline.cli.words import latency_table
         from edgedl.pipeline.verbs import profile
 
+        devices = split_list("--device", device)
+        for name in devices:
+            find_device(name)  # none is measured on before all are known
         reports = [
             profile(list(files), device=name, budget_s=budget_s, threads=threads, xnnpack=xnnpack, seed=seed)
-            for name in split_list(device)
+            for name in devices
         ]
         say.data([to_json(report) for report in reports])
         for report in reports:

@@ -36,7 +36,7 @@ def refused(**changes: Any) -> str:
         ({"compress": ["int9"]}, ["compress", "int9"]),
         ({"compress": ["int8", "int8"]}, ["two variants are called 'int8'"]),
         ({"compress": [{"method": "int8", "calibration": {"n": 0}}]}, ["compress.0", "calibration.n", "greater"]),
-        ({"export": ["tflight"]}, ["export.formats", "'tflite'", "'tflight'"]),
+        ({"export": ["tflight"]}, ["export.0", "'tflite'", "'tflight'"]),
         ({"seed": -1}, ["seed", "received -1"]),
         ({"data": {"source": "digit"}}, ["data", "digit"]),
     ],

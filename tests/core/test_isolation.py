@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from edgedl.core import isolation
 from edgedl.core.errors import ModelError, StageError
 from edgedl.core.isolation import Limits, run_isolated
 
@@ -97,6 +98,27 @@ def test_another_exception_arrives_with_the_childs_traceback() -> None:
     assert any("In the child process" in note for note in caught.value.__notes__)
 
 
+def test_a_nursery_that_was_killed_is_replaced() -> None:
+    isolated(add, 1, 1)
+    nursery = isolation._nurseries["runtime"][0]
+    nursery.kill()
+    nursery.wait()
+    assert isolated(add, 1, 2) == 3
+    assert isolation._nurseries["runtime"][0].pid != nursery.pid
+
+
 def test_an_exit_without_an_answer_is_told() -> None:
     with pytest.raises(StageError, match="exit status 7"):
         isolated(quit_early)
+
+
+def _read_here() -> str:
+    return Path("here.txt").read_text()
+
+
+def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):  # the nursery has begun before the folder changes
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "here.txt").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        assert run_isolated(_read_here, stage="reading", subject="here.txt", nursery="runtime") == name

@@ -202,6 +202,15 @@ def test_check_of_accuracy_and_size(tiny_run: Run) -> None:
     assert worse.outcome == "regressed"
 
 
+def test_weights_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.Input((4,), name="x"), tf_keras.layers.Dense(3, use_bias=False, name="big")])
+    model.set_weights([np.full((4, 3), 1e6, np.float32)])
+    with pytest.raises(ModelError, match="float16 cannot hold the weights"):
+        edgedl.compress(model, "float16", out=tmp_path)
+
+
 # --- what takes the converter down -------------------------------------------------------------------------------
 
 
