@@ -95,7 +95,7 @@ class _Here:
 
 
 def _here(function: Callable[..., object]) -> _Here:
-    file = Path(sys.modules[function.__module__].__file__ or "/")
+    file = Path(getattr(sys.modules[function.__module__], "__file__", None) or "/")
     return _Here(str(Path.cwd()), str(file.parents[function.__module__.count(".")]))
 
 

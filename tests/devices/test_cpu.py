@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -58,14 +57,6 @@ def test_load_time_first_inference_and_memory_are_told(report):
         assert model.load_ms > 0
         assert model.first_inference_ms * 1e3 >= model.p10_us.value
         assert model.memory.peak_bytes >= model.memory.runtime_bytes > 5e6
-
-
-def test_the_budget_is_kept(tmp_path: Path):
-    files = [model_file(dense_tflite(tmp_path / "a.tflite", layers=2))]
-    started = time.monotonic()
-    report = cpu.device.profile(files, SamplingPlan(budget_s=3, median_within=0.0))
-    assert 1.5 < time.monotonic() - started < 4.5
-    assert report.stopped != "precise enough"
 
 
 def test_a_custom_op_is_one_clear_error(tmp_path: Path):

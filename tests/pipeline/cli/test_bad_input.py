@@ -256,7 +256,7 @@ def test_a_corrupt_image_is_left_out_when_asked(tmp_path: Path) -> None:
     section = corrupt_image(tmp_path) | {"folder": str(tmp_path / "images"), "skip_bad": True}
     splits = load_data(as_source(section), 0)
     (skipped,) = splits.record.skipped
-    assert skipped.startswith("broken.png: not an image")
+    assert "broken.png: not an image" in skipped
     assert sum(splits.record.counts.values()) == 18
 
 
