@@ -95,8 +95,9 @@ class _Here:
 
 
 def _here(function: Callable[..., object]) -> _Here:
-    file = Path(getattr(sys.modules[function.__module__], "__file__", None) or "/")
-    return _Here(str(Path.cwd()), str(file.parents[function.__module__.count(".")]))
+    file = getattr(sys.modules[function.__module__], "__file__", None)
+    root = str(Path(file).parents[function.__module__.count(".")]) if file else ""  # built into Python: found anyway
+    return _Here(str(Path.cwd()), root)
 
 
 def _open_answer(answer: Path) -> object:

@@ -64,7 +64,7 @@ def with_quality(run: Run, metric: str) -> Run:
         run,
         trained=replace(run.trained, quality=other(run.trained.quality)),
         compressed=tuple(replace(one, quality=change(one.quality)) for one in run.compressed),
-        exported=tuple(replace(one, quality=other(one.quality)) for one in run.exported),
+        exported=tuple(replace(one, change=change(one.change)) for one in run.exported),
     )
 
 
