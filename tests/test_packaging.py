@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import venv
@@ -51,3 +53,21 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
     added = {path.name for path in site.iterdir()} - {"pip", "setuptools", "_distutils_hack", "pkg_resources"}
     assert {name for name in added if ".dist-info" not in name and not name.endswith(".pth")} == {"edgedl"}
+
+
+@pytest.mark.slow
+def test_pip_install_brings_all_that_a_run_needs(tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    binaries = tmp_path / "env" / "bin"
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", "build", "runs"))
+    pins = ["--constraint", str(ROOT / "constraints.txt")]
+    subprocess.run([binaries / "pip", "install", "-q", *pins, source], check=True, timeout=1200)
+    doctor = subprocess.run([binaries / "edgedl", "doctor"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    recipe = ROOT / "examples" / "digits.yaml"
+    command = [binaries / "edgedl", "run", recipe, "--out", tmp_path / "run", "--set", "train.epochs=2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode in {0, 1, 4}, done.stdout[-2000:] + done.stderr[-2000:]  # two epochs promise no accuracy
+    assert json.loads(done.stdout)["variants"]
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
