@@ -34,9 +34,9 @@ def main() -> None:
 
     import tensorflow as tf
 
-    from edgedl.models import Head
     from edgedl.pipeline.data import examples_array, load_splits
     from edgedl.pipeline.recipe import check_recipe
+    from edgedl.pipeline.tasks import TASKS
     from edgedl.pipeline.train.stage import compile_model, run_epochs
 
     tf.keras.utils.set_random_seed(0)
@@ -52,8 +52,9 @@ def main() -> None:
             }
         )
         data = load_splits(recipe.data, recipe.data.split, 0)
-        model = recipe.model.build("image", data.input.shape, Head(data.task, len(data.labels)))
-        rate = compile_model(model, recipe.train, data, from_logits=False)
+        rules = TASKS[data.task]
+        model = recipe.model.build("image", data.input.shape, rules.head(data))
+        rate = compile_model(model, recipe.train, data, rules, from_logits=False)
         x, y, vx, vy = (
             part
             for split in (data.train, data.validation)
@@ -69,7 +70,7 @@ def main() -> None:
 
         def ours() -> None:
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                run_epochs(Path(folder), model, recipe.train, data, [], rate, 0)
+                run_epochs(Path(folder), model, recipe.train, data, rules, [], rate, 0)
 
         bare(), ours()  # traces, caches
         times: dict[str, list[float]] = {"bare": [], "ours": []}

@@ -68,17 +68,33 @@ A = TypeVar("A", bound=Artifact)
 # --- quality -----------------------------------------------------------------------------------------------------
 
 
+QualityMetric = Literal[
+    "accuracy",
+    "pixel accuracy",
+    "move accuracy",
+    "AUC",
+    "mae",
+    "reconstruction error",
+    "noise error",
+    "perplexity",
+    "energy distance",
+]
+"""What quality is measured in; `pipeline.evaluate` defines each. The first four are shares, of which more is better."""
+
+SHARES: tuple[QualityMetric, ...] = ("accuracy", "pixel accuracy", "move accuracy", "AUC")
+
+
 @dataclass(frozen=True)
 class Quality:
     """How well a model does its task on held-out data.
 
-    metric: "accuracy" (fraction, larger is better) or "mae" (the target's unit, smaller is better).
-    value: the metric on `n` examples of `split`; interval: its 95 % confidence interval (Wilson's score interval
-        for accuracy, percentile bootstrap over examples for mae).
+    value: the metric on `n` examples of `split`: a share from 0 to 1, or an error in the target's unit.
+    interval: its 95 % confidence interval (Wilson's score interval for accuracies of one answer an example, percentile
+        bootstrap over examples for the others).
     of: the precision and format that was judged, e.g. "keras float32", "tflite int8".
     """
 
-    metric: Literal["accuracy", "mae"]
+    metric: QualityMetric
     value: float
     interval: Interval
     n: int
@@ -87,17 +103,17 @@ class Quality:
     obtained: Obtained = "measured"
 
     @property
-    def larger_is_better(self) -> bool:
-        """Whether a larger value is a better model."""
-        return self.metric == "accuracy"
+    def is_share(self) -> bool:
+        """Whether the metric is a share, told in per cent and points; larger is better then, and only then."""
+        return self.metric in SHARES
 
 
 @dataclass(frozen=True)
 class QualityChange:
     """Quality after against before on the same examples, paired; positive `loss` means it got worse.
 
-    For accuracy, in points (0.5 = half a point of 100) with Newcombe's interval for paired proportions (Newcombe 1998,
-    Statistics in Medicine 17, method 10); for mae, in the target's unit with a paired bootstrap interval.
+    For shares, in points (0.5 = half a point of 100); for errors, in their unit. The interval is Newcombe's for paired
+    proportions (Newcombe 1998, Statistics in Medicine 17, method 10), or a paired bootstrap over examples.
     """
 
     before: Quality

@@ -8,7 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Task = Literal["classification", "regression"]
+Task = Literal[
+    "classification",  # one class per example
+    "regression",  # values
+    "segmentation",  # one class per pixel
+    "next-token",  # a language model
+    "policy-value",  # the best move and who wins
+    "reconstruction",  # the input again, through a bottleneck
+    "anomaly-detection",  # how badly an input is reconstructed
+    "generation",  # new examples from noise, in one step
+    "denoising",  # the noise in an example: new examples in many steps
+]
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,28 @@ class OutputContract:
 
 
 @dataclass(frozen=True)
+class NoiseSchedule:
+    """The variances β_1 … β_T that a diffusion model was trained with (Ho et al. 2020, §2): its sampler needs them.
+
+    kind: "linear" from `first` to `last`, or "cosine" (Nichol & Dhariwal 2021, eq. 17; first and last unused).
+    """
+
+    kind: Literal["linear", "cosine"] = "linear"
+    steps: int = 1000
+    first: float = 1e-4
+    last: float = 0.02
+
+
+@dataclass(frozen=True)
 class Contract:
-    """All inputs and outputs, by the names that the exported signature uses."""
+    """All inputs and outputs, by the names that the exported signature uses.
+
+    noise: of a denoiser.
+    """
 
     task: Task
     inputs: tuple[InputContract, ...]
     outputs: tuple[OutputContract, ...]
     description: str = ""
+    noise: NoiseSchedule | None = None
     notes: tuple[str, ...] = field(default=())

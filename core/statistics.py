@@ -6,7 +6,7 @@ All intervals are two-sided; the level is 95 % unless said otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, median, stdev
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,22 @@ def bootstrap_mean(values: Sequence[float] | NDArray[Any], *, seed: int = 0, lev
     draws = [float(data[rng.integers(0, data.size, data.size)].mean()) for _ in range(1000)]
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
     return Interval(float(data.mean()), float(low), float(high), level)
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float], n: int, *, draws: int = 500, seed: int = 0, level: float = LEVEL
+) -> Interval:
+    """Any statistic of n examples with a percentile bootstrap interval (Efron & Tibshirani 1993, §13.3).
+
+    statistic: from the positions of the examples drawn, shape (n,), to its value.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    drawn = [statistic(rng.integers(0, n, n)) for _ in range(draws)]
+    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    value = statistic(np.arange(n))
+    return Interval(value, min(value, float(low)), max(value, float(high)), level)
 
 
 Blocks = Sequence[Sequence[Sequence[float]]]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedl.core.artifacts import OutputParity
-from edgedl.core.contract import Contract, Task
+from edgedl.core.artifacts import OutputParity, QualityChange
+from edgedl.core.contract import Contract
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,25 @@ TOLERANCES: dict[str, Tolerance] = {
 }
 
 
+EXACT = ("float32", "float16")
+"""Precisions whose error is judged as it is; the others are judged by the task where data tells how well it is done."""
+
+MOST_POINTS, MOST_ERROR = 2.0, 0.1
+"""What quantization may cost: points of a share (accuracy, AUC), or this part of an error (perplexity, mae)."""
+
+
 def compare(
-    reference: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]], precision: str, task: Task
+    reference: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+    precision: str,
+    contract: Contract,
+    change: QualityChange | None = None,
 ) -> tuple[tuple[OutputParity, ...], str, tuple[str, ...]]:
-    """Compare outputs by name, shapes (n, …); returns (per output, the rule in words, what broke it)."""
+    """Compare outputs by name, shapes (n, …); returns (per output, the rule in words, what broke it).
+
+    change: of the task's quality from the Keras model to this file, where data was there to judge it.
+    """
+    choices = {one.name for one in contract.outputs if one.content in ("probabilities", "logits")}
     tolerance = TOLERANCES.get(precision, TOLERANCES["int8"])  # "mixed" is judged like the roughest of its parts
     found: list[OutputParity] = []
     failures: list[str] = []
@@ -56,10 +71,18 @@ def compare(
         if outputs[name].shape != expected.shape:
             failures.append(f"output {name} has shape {outputs[name].shape[1:]} instead of {expected.shape[1:]}")
             continue
-        parity = _compare_one(name, expected, outputs[name], classes=task == "classification")
+        parity = _compare_one(name, expected, outputs[name], classes=name in choices)
         found.append(parity)
-        failures += _broken(parity, tolerance)
-    return tuple(found), _in_words(precision, tolerance, task), tuple(failures)
+        if change is None or precision in EXACT or not np.isfinite(outputs[name]).all():
+            failures += _broken(parity, tolerance)
+    if change is not None and precision not in EXACT:
+        worst = MOST_POINTS if change.after.is_share else MOST_ERROR * change.before.value
+        unit = " points" if change.after.is_share else ""
+        if change.loss > worst and change.interval.low > 0:
+            failures.append(f"{change.after.metric}: a loss of {change.loss:.3g}{unit} > {worst:.3g}{unit}")
+        judged = f"{change.after.metric} on {change.after.n:,} test examples"
+        return tuple(found), f"{precision}: {judged}, a loss of {worst:.3g}{unit} at most", tuple(failures)
+    return tuple(found), _in_words(precision, tolerance, bool(choices)), tuple(failures)
 
 
 def _compare_one(name: str, expected: NDArray[Any], got: NDArray[Any], *, classes: bool) -> OutputParity:
@@ -93,13 +116,13 @@ def _broken(parity: OutputParity, tolerance: Tolerance) -> list[str]:
     return broken
 
 
-def _in_words(precision: str, tolerance: Tolerance, task: Task) -> str:
+def _in_words(precision: str, tolerance: Tolerance, choices: bool) -> str:
     rules = []
     if tolerance.relative_error is not None:
         rules.append(f"relative error at most {tolerance.relative_error:g}")
     if tolerance.sqnr_db is not None:
         rules.append(f"signal-to-noise ratio at least {tolerance.sqnr_db:g} dB")
-    if tolerance.agreement is not None and task == "classification":
+    if tolerance.agreement is not None and choices:
         rules.append(f"same answer in at least {tolerance.agreement:.0%} of examples")
     return f"{precision}: " + ", ".join(rules)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
 from edgedl.core.config import InputPath, Section
-from edgedl.core.contract import Task
+from edgedl.core.contract import NoiseSchedule, Task
+from edgedl.core.errors import ModelError
 
 KerasModel: TypeAlias = Any
 """A tf_keras.Model. tf_keras ships no types, and what a type checker infers from its sources is wrong."""
@@ -22,7 +23,7 @@ BN_MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Head:
-    """What the model has to answer: `units` probabilities (classification) or values (regression)."""
+    """What the model has to answer: `units` classes, values, or words of the vocabulary."""
 
     task: Task
     units: int
@@ -39,11 +40,44 @@ class Head:
         activation = "softmax" if self.task == "classification" else None
         return layers.Dense(self.units, activation=activation, dtype="float32", name=self.output_name)(features)
 
+    def attach_map(self, features: KerasTensor) -> KerasTensor:
+        """The last layer on a map of shape (batch, height, width, n): probabilities of the classes for each pixel."""
+        from tf_keras import layers
+
+        return layers.Conv2D(self.units, 1, activation="softmax", dtype="float32", name="probabilities")(features)
+
+    def attach_tokens(self, features: KerasTensor) -> KerasTensor:
+        """The last layer on a sequence of shape (batch, t, n): logits over the vocabulary for each position."""
+        from tf_keras import layers
+
+        return layers.Dense(self.units, dtype="float32", name="logits")(features)
+
 
 class Family(Section):
     """A family's hyper-parameters; its type is the selector (key `family` of the recipe's model section)."""
 
     family: str
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
+    """What its models do with data made for that."""
+    any_data: ClassVar[Task | None] = None
+    """What its models do with any other data, whose targets they do not need."""
+
+    def task_for(self, data_task: Task) -> Task:
+        """What a model of this family learns on data that is made for `data_task`. Raises ModelError."""
+        task = data_task if data_task in self.tasks else self.any_data
+        if task is None:
+            raise ModelError(
+                f"model family {self.family} does not fit this data",
+                required=f"data for {' or '.join(self.tasks)}",
+                received=f"data for {data_task}",
+                advice="`edgedl models` lists the families with their tasks",
+            )
+        return task
+
+    def noise_schedule(self) -> NoiseSchedule | None:
+        """The noise that a denoiser is trained on."""
+        return None
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """A tf_keras model: one input of shape (batch, *input_shape), the head's output. Raises ModelError."""

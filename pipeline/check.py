@@ -286,14 +286,14 @@ def judge_accuracy(accuracy: tuple[Quality, Quality] | QualityChange, max_drop: 
         outcome = "improved"
     elif max_drop is not None and loss.value > max_drop:
         outcome = "regressed" if loss.low > max_drop else "inconclusive"
-    scale, unit = (100.0, "%") if new.metric == "accuracy" else (1.0, "")
-    points = " points" if new.metric == "accuracy" else ""
+    scale, unit = (100.0, "%") if new.is_share else (1.0, "")
+    points = " points" if new.is_share else ""
     means = "no limit was set" if max_drop is None else f"a loss of {max_drop:g}{points} is allowed"
     if outcome == "inconclusive":
         means += ", but this one may be chance; more examples would tell"
     examples = f"{new.n:,} examples" if new.n == old.n else f"{new.n:,} and {old.n:,} examples"
     sentence = (
-        f"{new.metric.capitalize()}: {_quality(old)} → {_quality(new)}, a loss of "
+        f"{new.metric[0].upper()}{new.metric[1:]}: {_quality(old)} → {_quality(new)}, a loss of "
         f"{loss.value:.2g}{points} ({loss.low:.2g} to {loss.high:.2g} at {loss.level:.0%} confidence, {examples} of "
         f"{new.split}): {means}. {new.obtained.capitalize()}."
     )
@@ -317,13 +317,13 @@ def _loss(accuracy: tuple[Quality, Quality] | QualityChange) -> tuple[Quality, Q
     if isinstance(accuracy, QualityChange):
         return accuracy.before, accuracy.after, accuracy.interval
     new, old = accuracy
-    if new.larger_is_better:
+    if new.is_share:
         return old, new, independent_difference(old.interval, new.interval).scaled(100)
     return old, new, independent_difference(new.interval, old.interval)
 
 
 def _quality(judged: Quality) -> str:
-    return f"{judged.value:.2%}".replace("%", " %") if judged.metric == "accuracy" else f"{judged.value:.4g}"
+    return f"{judged.value:.2%}".replace("%", " %") if judged.is_share else f"{judged.value:.4g}"
 
 
 def _percent(share: float) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedl.core.artifacts import ExportedModel, ParityReport, TrainedModel
+from edgedl.core.artifacts import ExportedModel, ParityReport, QualityChange, TrainedModel
 from edgedl.core.contract import Contract
 from edgedl.core.store import RunStore
 from edgedl.export.inference import run_file, run_keras
 from edgedl.export.verify import compare, random_inputs
-from edgedl.pipeline.data import Splits, examples_array
+from edgedl.pipeline.data import Splits
+from edgedl.pipeline.tasks import TASKS
 
 EXAMPLES = 200
 
@@ -38,7 +39,7 @@ def _verify(
     inputs, examples = parity_inputs(trained.contract, data, seed)
     return parity(
         exported.model_path, trained.path(trained.model_file), exported.precision, trained.contract, inputs,
-        examples, folder=folder, format=exported.format, name=exported.name,
+        examples, folder=folder, format=exported.format, name=exported.name, change=exported.change,
     )  # fmt: skip
 
 
@@ -48,7 +49,8 @@ def parity_inputs(contract: Contract, data: Splits | None, seed: int) -> tuple[d
         return random_inputs(contract, EXAMPLES, seed), f"{EXAMPLES} random inputs (seed {seed})"
     n = min(EXAMPLES, len(data.test))
     positions = np.sort(np.random.default_rng(seed).choice(len(data.test), n, replace=False))
-    return {data.input.name: examples_array(data.test, data.input, positions)}, f"{n} test examples (seed {seed})"
+    asked = TASKS[contract.task].ask(contract, data, data.test, positions)
+    return dict(asked.inputs), f"{n} test examples (seed {seed})"
 
 
 def parity(
@@ -62,9 +64,12 @@ def parity(
     folder: Path,
     format: str,
     name: str,
+    change: QualityChange | None = None,
 ) -> ParityReport:
     """Run both on the inputs and compare. Raises ModelError, StageError when one of them cannot be run."""
-    outputs, judged_by, failures = compare(run_keras(keras, inputs), run_file(file, inputs), precision, contract.task)
+    outputs, judged_by, failures = compare(
+        run_keras(keras, inputs), run_file(file, inputs), precision, contract, change
+    )
     return ParityReport(
         name=name,
         folder=folder,

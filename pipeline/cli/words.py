@@ -8,12 +8,12 @@ from edgedl.pipeline.cli.output import Output, size
 
 
 def quality_words(quality: Quality | None) -> str:
-    """ "97.2 % [95.4, 98.4]" or "mae 0.31 [0.28, 0.34]"; "–" where nothing was judged."""
+    """ "97.2 % [95.4, 98.4]" or "0.31 [0.28, 0.34]"; "–" where nothing was judged."""
     if quality is None:
         return "–"
-    if quality.metric == "accuracy":
+    if quality.is_share:
         return f"{100 * quality.value:.1f} % [{100 * quality.interval.low:.1f}, {100 * quality.interval.high:.1f}]"
-    return f"mae {quality.value:.4g} [{quality.interval.low:.4g}, {quality.interval.high:.4g}]"
+    return f"{quality.value:.4g} [{quality.interval.low:.4g}, {quality.interval.high:.4g}]"
 
 
 def loss_words(change: QualityChange | None) -> str:

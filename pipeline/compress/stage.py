@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedl.core.artifacts import CalibrationRecord, CompressedModel, ExportedModel, FloatOp, TrainedModel
+from edgedl.core.contract import Contract
 from edgedl.core.errors import ConfigError
 from edgedl.core.files import gzip_size, sha256_of
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits
@@ -15,9 +16,10 @@ from edgedl.core.store import RunStore
 from edgedl.export.inspect import inspect_file
 from edgedl.export.tflite import convert_tflite
 from edgedl.pipeline.compress.base import Calibration, Technique
-from edgedl.pipeline.data import Splits, examples_array
+from edgedl.pipeline.data import Splits
 from edgedl.pipeline.export import export_stage
 from edgedl.pipeline.judge import judge
+from edgedl.pipeline.tasks import TASKS
 
 MODEL_FILE = "model.tflite"
 CALIBRATION_FILE = "calibration.npz"
@@ -73,7 +75,7 @@ def _compress(
     if scheme.needs_calibration:
         assert data is not None
         wanted: Calibration = getattr(technique, "calibration")  # noqa: B009  # techniques with activations have one
-        calibration = _calibrate(folder / CALIBRATION_FILE, wanted, data, seed)
+        calibration = _calibrate(folder / CALIBRATION_FILE, wanted, trained.contract, data, seed)
         if calibration.n < wanted.n:
             notes.append(f"calibrated with all {calibration.n} training examples; {wanted.n} were asked for")
     path = folder / MODEL_FILE
@@ -110,19 +112,19 @@ def _compress(
     )
 
 
-def _calibrate(path: Path, wanted: Calibration, data: Splits, seed: int) -> CalibrationRecord:
+def _calibrate(path: Path, wanted: Calibration, contract: Contract, data: Splits, seed: int) -> CalibrationRecord:
     seed = wanted.seed if wanted.seed is not None else seed
     n = min(wanted.n, len(data.train))
     positions = np.sort(np.random.default_rng(seed).choice(len(data.train), n, replace=False))
-    inputs = examples_array(data.train, data.input, positions)
-    np.savez(path, allow_pickle=False, **{data.input.name: inputs})
+    inputs = TASKS[contract.task].ask(contract, data, data.train, positions).inputs
+    np.savez(path, allow_pickle=False, **inputs)
     return CalibrationRecord(
         n=n,
         seed=seed,
         split="train",
         sha256=sha256_of(path),
-        minimum=(float(inputs.min()),),
-        maximum=(float(inputs.max()),),
+        minimum=tuple(float(one.min()) for one in inputs.values()),
+        maximum=tuple(float(one.max()) for one in inputs.values()),
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedl.core.contract import Task
 from edgedl.core.errors import DataError
 
-TaskChoice = Literal["auto", "classification", "regression"]
+FoundTask = Literal["classification", "regression"]
+TaskChoice = Literal["auto", FoundTask]
 
 MOST_NUMBERED_CLASSES = 20
 """Whole numbers that are not stored as integers are taken for classes up to this many different ones."""
@@ -132,7 +132,7 @@ def check_inputs(array: NDArray[Any], where: str) -> NDArray[Any]:
 
 def read_targets(
     values: NDArray[Any], where: str, *, task: TaskChoice = "auto", labels: Sequence[str] | None = None
-) -> tuple[NDArray[Any], Task, tuple[str, ...]]:
+) -> tuple[NDArray[Any], FoundTask, tuple[str, ...]]:
     """Class indices (n,) int64 or values (n, k) float32, the task they mean, and the names of the classes.
 
     With task "auto", text, integers, one-hot rows and up to 20 different whole numbers are classes; everything else
@@ -180,7 +180,7 @@ def _means_classes(values: NDArray[Any]) -> bool:
 
 def _named_classes(
     values: NDArray[Any], where: str, task: TaskChoice, labels: Sequence[str] | None
-) -> tuple[NDArray[np.int64], Task, tuple[str, ...]]:
+) -> tuple[NDArray[np.int64], FoundTask, tuple[str, ...]]:
     values = values.astype(str)
     if task == "regression":
         raise DataError(f"{where} is text", required="numbers for regression", received=repr(str(values[0])))
@@ -203,7 +203,7 @@ def _named_classes(
 
 def _numbered_classes(
     values: NDArray[Any], where: str, labels: Sequence[str] | None
-) -> tuple[NDArray[np.int64], Task, tuple[str, ...]]:
+) -> tuple[NDArray[np.int64], FoundTask, tuple[str, ...]]:
     wrong = np.flatnonzero(values != np.rint(values)) if values.dtype.kind == "f" else np.array([], dtype=np.int64)
     if wrong.size:
         raise DataError(

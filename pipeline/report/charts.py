@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgedl.core.artifacts import SHARES
 from edgedl.core.files import write_atomically
 from edgedl.pipeline.report import words
 
@@ -115,7 +116,8 @@ def tradeoff_svg(variants: Sequence[Mapping[str, Any]], session: int | None) -> 
     rows = [row for row in variants if row["quality"] and (session is None or len(row["latency"]) > session)]
     if not rows:
         return ""
-    accuracy = rows[0]["quality"]["metric"] == "accuracy"
+    metric = rows[0]["quality"]["metric"]
+    share = metric in SHARES
     names = list(dict.fromkeys(row["variant"] for row in rows))
     largest = max(row["gzip_bytes"] for row in rows)
 
@@ -124,9 +126,7 @@ def tradeoff_svg(variants: Sequence[Mapping[str, Any]], session: int | None) -> 
         places: list[tuple[float, float]] = []
         for row in rows:
             color = SERIES[names.index(row["variant"]) % len(SERIES)]
-            y, low, high = (
-                (100 if accuracy else 1) * row["quality"]["interval"][key] for key in ("value", "low", "high")
-            )
+            y, low, high = ((100 if share else 1) * row["quality"]["interval"][key] for key in ("value", "low", "high"))
             x = row["gzip_bytes"] / 1e3
             if session is not None:
                 found = row["latency"][session]["p10_us"]
@@ -139,7 +139,7 @@ def tradeoff_svg(variants: Sequence[Mapping[str, Any]], session: int | None) -> 
             places.append((x, y))
         _horizontal_axis(axes, [x for x, _ in places])
         axes.margins(x=0.12, y=0.1)
-        axes.set_title(f"{'accuracy, %' if accuracy else 'mean absolute error'}; the area is the gzipped size")
+        axes.set_title(f"{words.metric(metric)}{', %' if share else ''}; the area is the gzipped size")
         if session is None:
             axes.set_xlabel("gzipped size, kB")
         else:

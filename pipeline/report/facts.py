@@ -156,7 +156,7 @@ def _loss(change: QualityChange | None) -> dict[str, Any] | None:
     """Quality lost against the Keras model, judged on the same examples."""
     if change is None:
         return None
-    unit = "points" if change.after.metric == "accuracy" else change.after.metric
+    unit = "points" if change.after.is_share else change.after.metric
     return {"value": change.loss, "unit": unit, "interval": to_json(change.interval)}
 
 
@@ -283,7 +283,11 @@ def _ratio_to_float32(row: Mapping[str, Any], variants: Sequence[Mapping[str, An
 
 def _plain(run: Run, variants: Sequence[Mapping[str, Any]]) -> str:
     judged = _quality(run.trained.quality)
-    parts = [f"{words.quality(judged)} {_metric(judged)} on {judged['n']} {judged['split']} examples"] if judged else []
+    parts = (
+        [f"{words.quality(judged)} {words.metric(judged['metric'])} on {judged['n']} {judged['split']} examples"]
+        if judged
+        else []
+    )
     if variants:
         parts.append(f"{words.size(variants[0]['size_bytes'])} as {variants[0]['format']}")
         if variants[0]["latency"]:
@@ -293,17 +297,14 @@ def _plain(run: Run, variants: Sequence[Mapping[str, Any]]) -> str:
     return f"{run.name}: {', '.join(parts)}."
 
 
-def _metric(judged: Mapping[str, Any]) -> str:
-    return "mean absolute error" if judged["metric"] == "mae" else str(judged["metric"])
-
-
 def _headline(run: Run, variants: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Key figures: label, value, and how it came to be."""
     cards: list[dict[str, str]] = []
     judged = _quality(run.trained.quality)
     if judged:
         detail = f"95 % interval {words.quality_range(judged)}; {judged['n']} {judged['split']} examples"
-        label = f"{_metric(judged).capitalize()}, float32"
+        name = words.metric(judged["metric"])
+        label = f"{name[0].upper()}{name[1:]}, float32"
         cards.append({"label": label, "value": words.quality(judged), "detail": f"{detail}, {judged['obtained']}"})
     if variants:
         smallest = min(variants, key=lambda row: row["gzip_bytes"])

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from edgedl.core.artifacts import SHARES
+
 Json = Mapping[str, Any]
 
 
@@ -65,15 +67,20 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def metric(name: str) -> str:
+    """A metric's name in full."""
+    return "mean absolute error" if name == "mae" else name
+
+
 def quality(judged: Json) -> str:
-    """The value of a quality: accuracy in per cent, an error as a number."""
-    return f"{100 * judged['value']:.2f} %" if judged["metric"] == "accuracy" else number(judged["value"])
+    """The value of a quality: a share in per cent, an error as a number."""
+    return f"{100 * judged['value']:.2f} %" if judged["metric"] in SHARES else number(judged["value"])
 
 
 def quality_range(judged: Json) -> str:
     """The bounds of a quality's interval, in the unit of its value."""
     low, high = judged["interval"]["low"], judged["interval"]["high"]
-    if judged["metric"] == "accuracy":
+    if judged["metric"] in SHARES:
         return f"{100 * low:.2f}–{100 * high:.2f} %"
     return f"{number(low)} to {number(high)}"
 

@@ -104,4 +104,4 @@ def _score(values: dict[str, float], metric: str) -> float:
     value = values[f"val_{metric}"]
     if math.isnan(value):
         return math.inf
-    return value if metric in {"loss", "mae", "mse", "rmse"} else -value
+    return -value if metric.endswith(("accuracy", "top5", "auc", "precision", "recall")) else value

@@ -31,7 +31,9 @@ def state_variables(model: KerasModel) -> list[Any]:
         for layer in model._flatten_layers(include_self=False, recursive=True)
         if (generator := getattr(getattr(layer, "_random_generator", None), "_generator", None)) is not None
     ]
-    return [*model.variables, *_optimizer_variables(model.optimizer), *generators]
+    optimizers = getattr(model, "all_optimizers", None) or [model.optimizer]
+    states = [variable for one in optimizers for variable in _optimizer_variables(one)]
+    return [*model.variables, *states, *generators]
 
 
 def _optimizer_variables(optimizer: Any) -> list[Any]:

@@ -1,68 +1,83 @@
-"""Losses and metrics by the names that recipes use. Classification targets are one-hot."""
+"""Losses and metrics by the names that recipes use; what fits depends on how the task tells what is right."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tf_keras
 
-from edgedl.core.contract import Task
 from edgedl.core.errors import ConfigError
 from edgedl.pipeline.recipe import Train
+from edgedl.pipeline.tasks import TaskRules
+from edgedl.pipeline.tasks.base import TargetKind
 
-FOR_TASK: dict[str, Task] = {
-    "cross-entropy": "classification",
-    "focal": "classification",
-    "mse": "regression",
-    "mae": "regression",
-    "huber": "regression",
+_LOSSES: Any = tf_keras.losses
+_METRICS: Any = tf_keras.metrics
+
+LOSSES: Mapping[TargetKind, Mapping[str, Callable[..., Any]]] = {
+    "one-hot": {"cross-entropy": _LOSSES.CategoricalCrossentropy, "focal": _LOSSES.CategoricalFocalCrossentropy},
+    "index": {"cross-entropy": _LOSSES.SparseCategoricalCrossentropy},
+    "value": {"mse": _LOSSES.MeanSquaredError, "mae": _LOSSES.MeanAbsoluteError, "huber": _LOSSES.Huber},
+}
+"""The first of each is the automatic one."""
+
+METRICS: Mapping[TargetKind, Mapping[str, Callable[..., Any]]] = {
+    "one-hot": {
+        "accuracy": _METRICS.CategoricalAccuracy,
+        "top5": _METRICS.TopKCategoricalAccuracy,
+        "auc": _METRICS.AUC,
+        "precision": _METRICS.Precision,
+        "recall": _METRICS.Recall,
+    },
+    "index": {"accuracy": _METRICS.SparseCategoricalAccuracy},
+    "value": {
+        "mae": _METRICS.MeanAbsoluteError,
+        "mse": _METRICS.MeanSquaredError,
+        "rmse": _METRICS.RootMeanSquaredError,
+    },
 }
 
-METRICS_FOR_TASK: dict[Task, tuple[str, ...]] = {
-    "classification": ("accuracy", "top5", "auc", "precision", "recall"),
-    "regression": ("mae", "mse", "rmse"),
-}
+
+def build_losses(config: Train, rules: TaskRules, *, from_logits: bool) -> list[Any]:
+    """A loss for each answer of the task: the recipe's for the first, the automatic ones for the others.
+
+    Raises ConfigError when the recipe's does not fit the task.
+    """
+    first = rules.answers[0].target
+    if config.loss != "auto" and config.loss not in LOSSES[first]:
+        raise ConfigError(
+            f"train.loss does not fit {rules.task}", required=" or ".join(LOSSES[first]), received=config.loss
+        )
+    if config.label_smoothing and first != "one-hot":
+        raise ConfigError("train.label_smoothing needs one class per example", required=f"0 for {rules.task}")
+    losses: list[Any] = []
+    for answer in rules.answers:
+        make = LOSSES[answer.target].get(config.loss) or next(iter(LOSSES[answer.target].values()))
+        options: dict[str, Any] = {}
+        if answer.target != "value":
+            options["from_logits"] = from_logits
+        if answer.target == "one-hot":
+            options["label_smoothing"] = config.label_smoothing
+        losses.append(make(**options))
+    return losses
 
 
-def build_loss(config: Train, task: Task, *, from_logits: bool) -> Any:
-    """The loss that the recipe names. Raises ConfigError when it does not fit the task."""
-    name = config.loss
-    if name == "auto":
-        name = "cross-entropy" if task == "classification" else "mse"
-    if FOR_TASK[name] != task:
-        fitting = [loss for loss, meant in FOR_TASK.items() if meant == task]
-        raise ConfigError(f"train.loss does not fit {task}", required=" or ".join(fitting), received=name)
-    if config.label_smoothing and task != "classification":
-        raise ConfigError("train.label_smoothing needs classes", required="0 for regression")
-    losses: Any = tf_keras.losses
-    if name == "cross-entropy":
-        return losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=config.label_smoothing)
-    if name == "focal":
-        return losses.CategoricalFocalCrossentropy(from_logits=from_logits, label_smoothing=config.label_smoothing)
-    return {"mse": losses.MeanSquaredError, "mae": losses.MeanAbsoluteError, "huber": losses.Huber}[name]()
+def build_metrics(config: Train, rules: TaskRules, *, from_logits: bool) -> list[list[Any]]:
+    """The recipe's metrics for the task's first answer, and the automatic one for each of the others.
 
-
-def build_metrics(config: Train, task: Task, *, from_logits: bool) -> list[Any]:
-    """The metrics that the recipe names. Raises ConfigError when one does not fit the task."""
-    names = config.metrics
-    if names == "auto":
-        names = ("accuracy",) if task == "classification" else ("mae",)
+    Raises ConfigError when one does not fit the task.
+    """
+    first = METRICS[rules.answers[0].target]
+    names = config.metrics if config.metrics != "auto" else (next(iter(first)),)
     for name in names:
-        if name not in METRICS_FOR_TASK[task]:
+        if name not in first:
             raise ConfigError(
-                f"train.metrics: {name} does not fit {task}",
-                required=" or ".join(METRICS_FOR_TASK[task]),
-                received=name,
+                f"train.metrics: {name} does not fit {rules.task}", required=" or ".join(first), received=name
             )
-    metrics: Any = tf_keras.metrics
-    make = {
-        "accuracy": metrics.CategoricalAccuracy,
-        "top5": metrics.TopKCategoricalAccuracy,
-        "auc": lambda name: metrics.AUC(multi_label=True, from_logits=from_logits, name=name),
-        "precision": metrics.Precision,
-        "recall": metrics.Recall,
-        "mae": metrics.MeanAbsoluteError,
-        "mse": metrics.MeanSquaredError,
-        "rmse": metrics.RootMeanSquaredError,
-    }
-    return [make[name](name=name) for name in names]
+    options = {"auc": {"multi_label": True, "from_logits": from_logits}}
+    found = [[first[name](name=name, **options.get(name, {})) for name in names]]
+    for answer in rules.answers[1:]:
+        name, make = next(iter(METRICS[answer.target].items()))
+        found.append([make(name=name)])
+    return found

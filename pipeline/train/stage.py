@@ -7,24 +7,24 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgedl.core import isolation
 from edgedl.core.artifacts import TrainedModel, to_json
 from edgedl.core.console import reporter
-from edgedl.core.contract import Contract, InputContract, OutputContract
+from edgedl.core.contract import Contract, InputContract, OutputContract, Task
 from edgedl.core.errors import ConfigError, DataError, ModelError
 from edgedl.core.quiet import native_stderr_kept
 from edgedl.core.store import RunStore
 from edgedl.models import Head, KerasModel, ModelFileSection
 from edgedl.models.load import BroughtIn, bring_in, content_hash, load_keras
 from edgedl.pipeline.data import Splits, balanced_class_weights, evaluation_batches, training_batches
-from edgedl.pipeline.evaluate import quality
-from edgedl.pipeline.judge import save_outputs
+from edgedl.pipeline.evaluate import Arrays, quality
+from edgedl.pipeline.judge import evidence, save_evidence
 from edgedl.pipeline.recipe import Recipe, Train, recipe_json
+from edgedl.pipeline.tasks import TASKS, TaskRules
 
 if TYPE_CHECKING:
     from edgedl.pipeline.train.checkpoint import History
@@ -106,7 +106,8 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
     tf.config.experimental.enable_op_determinism()
     tf_keras.backend.experimental.enable_tf_random_generator()  # dropout's state becomes a variable, and is saved
 
-    head = Head(data.task, len(data.labels) if data.task == "classification" else data.train.targets.shape[1])
+    rules = TASKS[task_of(recipe, data)]
+    head = rules.head(data)
     if isinstance(recipe.model, ModelFileSection):
         brought = bring_in(recipe.model.file, folder / MODEL_FILE)
         _check_fits(brought, data, head, recipe.model.file)
@@ -125,9 +126,11 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
     if isinstance(recipe.model, ModelFileSection) and not recipe.model.fine_tune:
         fitted = _Fitted([], {}, "not trained: the file's weights as they are", None)
     else:
-        fitted = _fit(folder, model, recipe, data, from_logits=head.task == "classification" and not softmax)
+        contract = build_contract(model, recipe, data, rules, softmax=softmax)
+        fitted = _fit(folder, model, recipe, data, rules, contract)
         trained, model = model, build()  # without optimizer, in float32
         model.set_weights(trained.get_weights())
+    contract = build_contract(model, recipe, data, rules, softmax=softmax)
     save_keras(model, folder / MODEL_FILE)
     if fitted.history:
         from edgedl.pipeline.report.charts import curves_png
@@ -136,9 +139,11 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
         curves_png(fitted.history, folder / "curves.png")
         remove_checkpoints(folder)
 
-    outputs = predict(model, data)
-    save_outputs(folder, outputs)
-    judged = quality(outputs, data.test.targets, data.task, of="keras float32") if len(data.test) else None
+    judged = None
+    if len(data.test):
+        found = evidence(lambda inputs: predict(model, inputs), contract, data, title="keras float32")
+        save_evidence(folder, found)
+        judged = quality(found, rules.measure, of="keras float32")
 
     from edgedl.models.facts import facts_of_model
 
@@ -146,7 +151,7 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
     return TrainedModel(
         name=recipe.name,
         folder=folder,
-        contract=_contract(model, recipe, data, softmax=softmax),
+        contract=contract,
         data=data.record,
         quality=judged,
         parameters=facts.parameters,
@@ -161,18 +166,27 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
     )
 
 
-def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_logits: bool) -> _Fitted:
+def task_of(recipe: Recipe, data: Splits) -> Task:
+    """What the recipe's model learns on this data. Raises ModelError when the two do not fit."""
+    return data.task if isinstance(recipe.model, ModelFileSection) else recipe.model.task_for(data.task)
+
+
+def _fit(
+    folder: Path, model: KerasModel, recipe: Recipe, data: Splits, rules: TaskRules, contract: Contract
+) -> _Fitted:
     from edgedl.pipeline.train.callbacks import best_epoch, should_stop
     from edgedl.pipeline.train.checkpoint import restore_best, restore_checkpoint
 
     config, stopping = recipe.train, recipe.train.early_stopping
-    rate = compile_model(model, config, data, from_logits=from_logits)
-    _check_stopping(config, model, data)
+    if rules.trainee is not None:
+        model = rules.trainee(model, recipe.model, contract)
+    rate = compile_model(model, config, data, rules, from_logits=contract.outputs[0].content == "logits")
+    _check_stopping(config, model, data, rules)
     history = restore_checkpoint(folder, model)
     if history:
         reporter().note(f"train: going on after epoch {len(history)} of {config.epochs}")
     if len(history) < config.epochs and not (history and stopping and should_stop(history, stopping)):
-        run_epochs(folder, model, config, data, history, rate, recipe.seed)
+        run_epochs(folder, model, config, data, rules, history, rate, recipe.seed)
     best = best_epoch(history, stopping) if stopping else None
     early = len(history) < config.epochs
     stopped = f"after {len(history)} epochs" + (f": no better {stopping.metric}" if stopping and early else "")
@@ -182,22 +196,40 @@ def _fit(folder: Path, model: KerasModel, recipe: Recipe, data: Splits, *, from_
     return _Fitted(history, traces(model), stopped, best)
 
 
-def compile_model(model: KerasModel, config: Train, data: Splits, *, from_logits: bool) -> RecipeSchedule:
+def compile_model(
+    model: KerasModel, config: Train, data: Splits, rules: TaskRules, *, from_logits: bool
+) -> RecipeSchedule:
     """Give the model its optimizer, loss and metrics, with all their variables; returns the learning rate."""
-    from edgedl.pipeline.train.losses import build_loss, build_metrics
+    from edgedl.pipeline.train.losses import build_losses, build_metrics
     from edgedl.pipeline.train.schedule import RecipeSchedule, build_optimizer
 
     steps = -(-len(data.train) // config.batch_size)
     rate = RecipeSchedule(config.optimizer.learning_rate, config.schedule, steps, steps * config.epochs)
+    options = {"jit_compile": config.jit_compile, "steps_per_execution": config.steps_per_execution}
+    if rules.trainee is not None:
+        if config.loss != "auto" or config.metrics != "auto":
+            raise ConfigError(f"{rules.task} has a loss of its own", required="train.loss and train.metrics: auto")
+        model.compile_with(lambda: build_optimizer(config.optimizer, rate), **options)
+        return rate
+    losses = build_losses(config, rules, from_logits=from_logits)
+    metrics = build_metrics(config, rules, from_logits=from_logits)
+    names = _answer_names(model, rules)
+    one = len(model.outputs) == 1
     model.compile(
         optimizer=build_optimizer(config.optimizer, rate),
-        loss=build_loss(config, data.task, from_logits=from_logits),
-        metrics=build_metrics(config, data.task, from_logits=from_logits),
-        jit_compile=config.jit_compile,
-        steps_per_execution=config.steps_per_execution,
+        loss=losses[0] if one else dict(zip(names, losses, strict=True)),
+        metrics=metrics[0] if one else dict(zip(names, metrics, strict=True)),
+        **options,
     )
     create_variables(model)
     return rate
+
+
+def _answer_names(model: KerasModel, rules: TaskRules) -> list[str]:
+    """The model's names of the outputs that the task trains: the zoo's by name, another's first ones."""
+    if all(answer.name in model.output_names for answer in rules.answers):
+        return [answer.name for answer in rules.answers]
+    return list(model.output_names[: len(rules.answers)])
 
 
 def run_epochs(
@@ -205,6 +237,7 @@ def run_epochs(
     model: KerasModel,
     config: Train,
     data: Splits,
+    rules: TaskRules,
     history: History,
     rate: RecipeSchedule,
     seed: int,
@@ -212,7 +245,7 @@ def run_epochs(
     """Train a compiled model from where `history` ends, which goes on growing; a checkpoint after every epoch."""
     from edgedl.pipeline.train.callbacks import AfterEpoch, ProgressBar
 
-    n_classes = len(data.labels) or None
+    n_classes = len(data.labels) if rules.answers[0].target == "one-hot" and data.labels else None
     batches, steps = training_batches(
         data.train,
         data.input,
@@ -222,11 +255,19 @@ def run_epochs(
         epochs=config.epochs,
         n_classes=n_classes,
         augment=config.augment,
-        class_weights=class_weights(config, data),
+        class_weights=class_weights(config, data, rules),
     )
     validation = None
-    if len(data.validation):
+    if len(data.validation) and rules.validates:
         validation = evaluation_batches(data.validation, data.input, config.batch_size, n_classes=n_classes)
+    if rules.batch is not None:
+        shape = rules.batch
+
+        def shaped(inputs: Any, targets: Any, *weights: Any) -> tuple[Any, ...]:
+            return (*shape(inputs, targets), *weights)
+
+        batches = batches.map(shaped)
+        validation = validation.map(shaped) if validation is not None else None
     with reporter().progress("train", steps * config.epochs) as bar, data_errors():
         model.fit(
             batches,
@@ -275,20 +316,18 @@ def traces(model: KerasModel) -> dict[str, int]:
     }
 
 
-def predict(model: KerasModel, data: Splits) -> NDArray[np.float32]:
-    """The first output of the model on all test examples, shape (n, …)."""
-    if not len(data.test):
-        return np.zeros((0,), np.float32)
-    batches = evaluation_batches(data.test, data.input, 128).map(lambda inputs, *_: inputs)
-    found: Any = model.predict(batches, verbose=0)
-    return np.asarray(found[0] if isinstance(found, list) else found)
+def predict(model: KerasModel, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """The model's outputs by name, for inputs by name, (n, …)."""
+    given = [inputs[name] for name in model.input_names]
+    found: Any = model.predict(given if len(given) > 1 else given[0], verbose=0, batch_size=128)
+    return dict(zip(model.output_names, found if isinstance(found, list) else [found], strict=True))
 
 
-def class_weights(config: Train, data: Splits) -> tuple[float, ...] | None:
+def class_weights(config: Train, data: Splits, rules: TaskRules) -> tuple[float, ...] | None:
     """The weight of each class in the loss, in the order of the labels; None for equal weights."""
     if config.class_weights is None:
         return None
-    if data.task != "classification":
+    if rules.task != "classification":
         raise ConfigError("train.class_weights needs classes", required="a classification data set")
     if config.class_weights == "balanced":
         return balanced_class_weights(data.train.targets, len(data.labels))
@@ -312,14 +351,16 @@ def mixed_precision(kind: str) -> Generator[None]:
         mixed_precision.set_global_policy(before)
 
 
-def _check_stopping(config: Train, model: KerasModel, data: Splits) -> None:
+def _check_stopping(config: Train, model: KerasModel, data: Splits, rules: TaskRules) -> None:
     if config.early_stopping is None:
         return
+    if not rules.validates:
+        raise ConfigError(f"train.early_stopping has nothing to go by in {rules.task}", advice="Leave it out")
     if not len(data.validation):
         raise ConfigError(
             "train.early_stopping needs a validation set", required="data.split.validation above 0", received="0"
         )
-    known = ["loss", *(metric.name for metric in model.compiled_metrics._user_metrics)]
+    known = ["loss", *(metric.name for metric in model.compiled_metrics._user_metrics or [])]
     if config.early_stopping.metric not in known:
         raise ConfigError(
             "train.early_stopping.metric is not measured",
@@ -353,15 +394,27 @@ def _check_fits(brought: BroughtIn, data: Splits, head: Head, file: Path) -> Non
         )
 
 
-def _contract(model: KerasModel, recipe: Recipe, data: Splits, *, softmax: bool) -> Contract:
-    content = "values" if data.task == "regression" else "probabilities" if softmax else "logits"
-    output = OutputContract(
-        name=model.output_names[0],
-        shape=tuple(int(side) for side in model.outputs[0].shape[1:]),
-        content=content,
-        labels=data.labels,
+def build_contract(model: KerasModel, recipe: Recipe, data: Splits, rules: TaskRules, *, softmax: bool) -> Contract:
+    """What the app must do around this model. softmax: whether a classifier ends in one."""
+    outputs: list[OutputContract] = []
+    contents: dict[str, Literal["probabilities", "logits", "values"]] = dict(
+        zip(_answer_names(model, rules), (answer.content for answer in rules.answers), strict=True)
     )
-    return Contract(data.task, (data.input,), (output,), description=recipe.description)
+    for name, output in zip(model.output_names, model.outputs, strict=True):
+        content = contents.get(name, "values")
+        content = "logits" if content == "probabilities" and not softmax else content
+        labels = data.labels if content != "values" and len(data.labels) == output.shape[-1] else ()
+        shape = tuple(int(side) for side in output.shape[1:])
+        outputs.append(OutputContract(name, shape, content=content, labels=labels))
+    outputs.sort(key=lambda one: one.name not in contents)  # the judged ones first
+    inputs = [
+        data.input
+        if name == data.input.name
+        else InputContract(name, tuple(int(side) for side in given.shape[1:]), given.dtype.name)
+        for name, given in zip(model.input_names, model.inputs, strict=True)
+    ]
+    noise = None if isinstance(recipe.model, ModelFileSection) else recipe.model.noise_schedule()
+    return Contract(rules.task, tuple(inputs), tuple(outputs), description=recipe.description, noise=noise)
 
 
 def save_keras(model: KerasModel, path: Path) -> None:

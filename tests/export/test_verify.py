@@ -7,10 +7,16 @@ import math
 import numpy as np
 import pytest
 
+from edgedl.core.artifacts import Quality, QualityChange
 from edgedl.core.contract import Contract, InputContract, OutputContract
+from edgedl.core.statistics import Interval
 from edgedl.export.verify import compare, random_inputs
 
 REFERENCE = {"y": np.array([[0.5, 0.5 - 1e-3], [0.0, 1.0]], np.float32)}
+
+
+CHOICES = Contract("classification", (), (OutputContract("y", (2,), content="probabilities"),))
+VALUES = Contract("regression", (), (OutputContract("y", (2,)),))
 
 
 def shifted(by: float) -> dict[str, np.ndarray]:
@@ -18,7 +24,7 @@ def shifted(by: float) -> dict[str, np.ndarray]:
 
 
 def test_the_figures() -> None:
-    (one,), _, failures = compare(REFERENCE, shifted(0.1), "int8", "classification")
+    (one,), _, failures = compare(REFERENCE, shifted(0.1), "int8", CHOICES)
     assert one.max_abs_error == pytest.approx(0.1, rel=1e-4)
     assert one.mean_abs_error == pytest.approx(0.1, rel=1e-4)
     assert one.relative_error == pytest.approx(0.1, rel=1e-4)
@@ -29,7 +35,7 @@ def test_the_figures() -> None:
 
 
 def test_equal_outputs_pass_and_have_no_noise() -> None:
-    (one,), words, failures = compare(REFERENCE, REFERENCE, "float32", "classification")
+    (one,), words, failures = compare(REFERENCE, REFERENCE, "float32", CHOICES)
     assert (one.max_abs_error, one.sqnr_db, failures) == (0.0, None, ())
     assert "relative error at most 0.0001" in words
 
@@ -47,12 +53,12 @@ def test_equal_outputs_pass_and_have_no_noise() -> None:
     ],
 )
 def test_each_way_to_fail(outputs: dict[str, np.ndarray], precision: str, words: str) -> None:
-    _, _, failures = compare(REFERENCE, outputs, precision, "classification")
+    _, _, failures = compare(REFERENCE, outputs, precision, CHOICES)
     assert any(words in failure for failure in failures), failures
 
 
 def test_regression_is_not_judged_by_the_largest_output() -> None:
-    (one,), words, _ = compare(REFERENCE, REFERENCE, "int8", "regression")
+    (one,), words, _ = compare(REFERENCE, REFERENCE, "int8", VALUES)
     assert one.agreement is None
     assert "same answer" not in words
 
@@ -66,3 +72,19 @@ def test_random_inputs_reach_both_ends_of_the_raw_range() -> None:
     assert (inputs["image"][0] == -1.0).all()
     assert inputs["extra"].dtype == np.float32
     assert np.array_equal(random_inputs(contract, 5, seed=0)["extra"], inputs["extra"])
+
+
+def change_of(loss: float, low: float) -> QualityChange:
+    old, new = (Quality("accuracy", v, Interval(v, v, v), 100, "test", "x") for v in (0.9, 0.9 - loss / 100))
+    return QualityChange(old, new, loss, Interval(loss, low, loss + 1))
+
+
+@pytest.mark.parametrize(("loss", "low", "passed"), [(0.5, -1.0, True), (3.0, -0.5, True), (3.0, 0.5, False)])
+def test_a_quantised_file_is_judged_by_its_task_where_there_is_data(loss: float, low: float, passed: bool) -> None:
+    _, words, failures = compare(REFERENCE, shifted(0.5), "int8", CHOICES, change_of(loss, low))
+    assert "accuracy on 100 test examples" in words
+    assert (not failures) == passed, failures
+
+
+def test_a_float_file_is_judged_by_its_error_whatever_the_task_says() -> None:
+    assert compare(REFERENCE, shifted(0.5), "float32", CHOICES, change_of(0.0, -1.0))[2]
