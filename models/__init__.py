@@ -14,9 +14,21 @@ from edgedl.models.base import Family, Head, KerasModel, ModelFileSection
 from edgedl.models.cnn import Cnn
 from edgedl.models.ds_cnn import DsCnn
 from edgedl.models.mlp import Mlp
+from edgedl.models.transfer import TransferSection
 
 FAMILIES: tuple[type[Family], ...] = (Mlp, Cnn, DsCnn)
 
 FamilyConfig: TypeAlias = Annotated[Mlp | Cnn | DsCnn, Discriminator("family")]
 
-__all__ = ["FAMILIES", "Cnn", "DsCnn", "Family", "FamilyConfig", "Head", "KerasModel", "Mlp", "ModelFileSection"]
+__all__ = [
+    "FAMILIES",
+    "Cnn",
+    "DsCnn",
+    "Family",
+    "FamilyConfig",
+    "Head",
+    "KerasModel",
+    "Mlp",
+    "ModelFileSection",
+    "TransferSection",
+]

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAda
 from pydantic_core import PydanticCustomError
 
 from edgedl.core.config import InputPath, Section, apply_settings, check, read_yaml
-from edgedl.models import FamilyConfig, ModelFileSection
+from edgedl.models import FamilyConfig, ModelFileSection, TransferSection
 from edgedl.pipeline.compress import TechniqueConfig
 from edgedl.pipeline.data import SourceConfig
 from edgedl.pipeline.data.augment import Augment
@@ -146,11 +146,14 @@ def _formats(value: object) -> object:
 
 
 def _model_section(value: object, info: ValidationInfo) -> object:
-    """A section with `file` is a file, every other a family; so errors speak of the one that was meant."""
+    """A section with `file` is a file, one with `backbone` transfer learning, every other a family.
+
+    So errors speak of the one that was meant.
+    """
     if isinstance(value, str):
         value = {"family": value}
     if isinstance(value, Mapping):
-        kind: Any = ModelFileSection if "file" in value else FamilyConfig
+        kind: Any = ModelFileSection if "file" in value else TransferSection if "backbone" in value else FamilyConfig
         return TypeAdapter(kind).validate_python(value, context=info.context)
     return value
 
@@ -166,7 +169,7 @@ class Recipe(Section):
     )
     seed: Seed = Field(default=0, description="Seed of everything random: split, initial weights, order, augmentation.")
     data: SourceConfig
-    model: Annotated[FamilyConfig | ModelFileSection, BeforeValidator(_model_section)]
+    model: Annotated[FamilyConfig | ModelFileSection | TransferSection, BeforeValidator(_model_section)]
     train: Train = Train()
     compress: tuple[Annotated[TechniqueConfig, BeforeValidator(_technique)], ...] = Field(
         default=(), description="Variants beside float32; a bare name is short for {method: name}."

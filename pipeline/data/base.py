@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import SplitRecord
@@ -69,6 +69,10 @@ class Source(Section):
 
     source: str
     split: SplitConfig = Field(default=SplitConfig(), description="How much of the data validates and tests the model.")
+    classes: tuple[str, ...] | None = Field(default=None, description="Only examples of these classes, by label.")
+    examples_per_class: PositiveInt | None = Field(
+        default=None, description="At most so many training examples of each class, drawn with the recipe's seed."
+    )
 
     def load(self) -> RawData:
         """Read enough to know every example's target. Raises DataError."""
@@ -142,6 +146,36 @@ class ArrayExamples:
 
 
 @dataclass(frozen=True)
+class Relabelled:
+    """Examples with other targets. targets: as in `Examples`, one for each of `examples`."""
+
+    examples: Examples
+    targets: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def raw(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The inputs, unchanged."""
+        return self.examples.raw(positions)
+
+    def tensor_reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The inputs, unchanged."""
+        return self.examples.tensor_reader()
+
+    def select(self, positions: NDArray[np.int64]) -> Relabelled:
+        """The examples at `positions` with their new targets."""
+        return Relabelled(self.examples.select(positions), self.targets[positions])
+
+    def fingerprint(self) -> str:
+        """Of the examples and of the new targets."""
+        import hashlib
+
+        targets = np.ascontiguousarray(self.targets)
+        return hashlib.sha256(f"{self.examples.fingerprint()}{targets.dtype}".encode() + targets.data).hexdigest()
+
+
+@dataclass(frozen=True)
 class RawData:
     """What a source found.
 
@@ -179,8 +213,13 @@ class Splits:
         return replace(self, input=replace(self.input, name=name))
 
 
-def normalize(raw: NDArray[Any], contract: InputContract) -> NDArray[np.float32]:
-    """`(raw − mean) / std` per channel (last axis) as float32: what the model takes, shape as `raw`."""
+def normalize(raw: NDArray[Any], contract: InputContract) -> NDArray[Any]:
+    """`(raw − mean) / std` per channel (last axis) as float32: what the model takes, shape as `raw`.
+
+    Integers that the model takes as such (tokens) are left alone.
+    """
+    if not contract.dtype.startswith("float"):
+        return raw.astype(contract.dtype)
     mean = np.asarray(contract.mean, dtype=np.float32)
     std = np.asarray(contract.std, dtype=np.float32)
     return ((raw.astype(np.float32) - mean) / std).astype(np.float32)

@@ -15,7 +15,7 @@ from edgedl.core.artifacts import SplitRecord
 from edgedl.core.console import reporter
 from edgedl.core.contract import InputContract
 from edgedl.core.errors import DataError
-from edgedl.pipeline.data.base import Examples, Normalize, RawData, Share, Source, SplitConfig, Splits
+from edgedl.pipeline.data.base import Examples, Normalize, RawData, Relabelled, Share, Source, SplitConfig, Splits
 from edgedl.pipeline.data.checks import listed
 
 _CHUNK = 256  # examples read at once for statistics
@@ -28,9 +28,13 @@ def load_splits(source: Source, split: SplitConfig, seed: int) -> Splits:
 
     Raises DataError for data that cannot be used or is too little to be split.
     """
-    raw = source.load()
     where = f"data source {source.source}"
+    raw = source.load()
+    if source.classes is not None:
+        raw = only_classes(raw, source.classes, where)
     train, validation, test = draw(raw, split, seed, where)
+    if source.examples_per_class is not None:
+        train = few_of_each(train, source.examples_per_class, raw, seed, where)
     parts = {"train": train, "validation": validation, "test": test}
     for name, part in parts.items():
         _mention_absent_classes(name, part, raw.labels)
@@ -51,6 +55,41 @@ def load_splits(source: Source, split: SplitConfig, seed: int) -> Splits:
         record=record,
         seed=seed,
     )
+
+
+def only_classes(raw: RawData, classes: tuple[str, ...], where: str) -> RawData:
+    """The examples of these classes, which are numbered anew in the order given. Raises DataError."""
+    if raw.task != "classification":
+        raise DataError(f"{where} has no classes to choose from", required="labelled examples", received=raw.task)
+    if unknown := [label for label in classes if label not in raw.labels]:
+        raise DataError(
+            f"{where} has no class {listed(unknown)}", required=f"classes such as {listed(raw.labels[:10])}"
+        )
+    if len(set(classes)) < 2:
+        raise DataError(f"{where}: data.classes leaves nothing to tell apart", required="two classes or more")
+    numbers = np.full(len(raw.labels), -1)
+    numbers[[raw.labels.index(label) for label in classes]] = np.arange(len(classes))
+
+    def chosen(examples: Examples | None) -> Examples | None:
+        if examples is None:
+            return None
+        kept = examples.select(np.flatnonzero(numbers[examples.targets] >= 0))
+        return Relabelled(kept, numbers[kept.targets])
+
+    examples = chosen(raw.examples)
+    assert examples is not None
+    return replace(
+        raw, examples=examples, validation=chosen(raw.validation), test=chosen(raw.test), labels=tuple(classes)
+    )
+
+
+def few_of_each(train: Examples, n: int, raw: RawData, seed: int, where: str) -> Examples:
+    """At most `n` training examples of each class."""
+    if raw.task != "classification":
+        raise DataError(f"{where} has no classes: data.examples_per_class does not fit", received=raw.task)
+    order = np.random.default_rng(seed).permutation(len(train))
+    of_each = [order[train.targets[order] == number][:n] for number in range(len(raw.labels))]
+    return train.select(np.sort(np.concatenate(of_each)))
 
 
 def draw(raw: RawData, split: SplitConfig, seed: int, where: str) -> tuple[Examples, Examples, Examples]:

@@ -98,7 +98,7 @@ def evaluation_batches(
     return data.prefetch(tf.data.AUTOTUNE)
 
 
-def examples_array(examples: Examples, contract: InputContract, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+def examples_array(examples: Examples, contract: InputContract, positions: NDArray[np.int64]) -> NDArray[Any]:
     """The normalised inputs at `positions`, shape (len(positions), *contract.shape)."""
     return normalize(examples.raw(positions), contract)
 
@@ -117,7 +117,7 @@ def _reader(examples: Examples, contract: InputContract) -> Callable[[tf.Tensor]
     mean, std = np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
 
     def normalized(positions: tf.Tensor) -> tf.Tensor:
-        inputs = tf.cast(tf.ensure_shape(read(positions), (None, *contract.shape)), tf.float32)
+        inputs = tf.cast(tf.ensure_shape(read(positions), (None, *contract.shape)), contract.dtype)
         inputs = inputs if not mean.any() else inputs - mean
         return inputs if (std == 1.0).all() else inputs / std
 

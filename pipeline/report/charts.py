@@ -76,7 +76,7 @@ def curves_png(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 def curve_names(history: Sequence[Mapping[str, float]]) -> list[str]:
     """The quantities that curves show, loss first; time and learning rate are none."""
-    hidden = {"epoch", "seconds", "learning_rate"}
+    hidden = {"epoch", "phase", "seconds", "learning_rate"}
     names = {key.removeprefix("val_") for epoch in history for key in epoch if key not in hidden}
     return sorted(names, key=lambda name: (name != "loss", name))
 

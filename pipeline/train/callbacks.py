@@ -26,8 +26,11 @@ class AfterEpoch(tf_keras.callbacks.Callback):
 
     model: KerasModel  # set by Keras
 
-    def __init__(self, folder: Path, history: History, rate: RecipeSchedule, stopping: EarlyStopping | None) -> None:
+    def __init__(
+        self, folder: Path, history: History, rate: RecipeSchedule, stopping: EarlyStopping | None, phase: int
+    ) -> None:
         super().__init__()
+        self.phase = phase
         self.folder, self.history, self.rate, self.stopping = folder, history, rate, stopping
         self.writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
         self.started = time.monotonic()
@@ -39,6 +42,8 @@ class AfterEpoch(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Record the epoch, then save: the best weights first, so that the checkpoint never promises absent ones."""
         values: dict[str, float] = {"epoch": epoch + 1.0}
+        if self.phase:
+            values["phase"] = float(self.phase)
         values |= {name: float(value) for name, value in (logs or {}).items()}
         values["seconds"] = time.monotonic() - self.started
         values["learning_rate"] = float(self.rate(self.model.optimizer.iterations))
@@ -46,10 +51,10 @@ class AfterEpoch(tf_keras.callbacks.Callback):
         if self.stopping is not None:
             if best_epoch(self.history, self.stopping) == len(self.history) and self.stopping.restore_best:
                 save_best(self.folder, self.model)
-            self.model.stop_training = should_stop(self.history, self.stopping)
+            self.model.stop_training = should_stop(rows_of(self.history, self.phase), self.stopping)
         with self.writer.as_default(step=epoch + 1):
             for name, value in values.items():
-                if name != "epoch":
+                if name not in ("epoch", "phase"):
                     tf.summary.scalar(name, value)
         self.writer.flush()
         save_checkpoint(self.folder, self.model, self.history)
@@ -82,6 +87,11 @@ class ProgressBar(tf_keras.callbacks.Callback):
         words = " ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
         done = self.epoch * self.steps_per_epoch + batch + 1
         self.bar.update(done, f"epoch {self.epoch + 1}/{self.epochs} {words}")
+
+
+def rows_of(history: Sequence[dict[str, float]], phase: int) -> list[dict[str, float]]:
+    """The epochs of a phase (0 is the first)."""
+    return [values for values in history if values.get("phase", 0) == phase]
 
 
 def best_epoch(history: Sequence[dict[str, float]], stopping: EarlyStopping) -> int:

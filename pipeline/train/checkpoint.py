@@ -48,16 +48,17 @@ def save_checkpoint(folder: Path, model: KerasModel, history: History) -> None:
     _write(folder / CHECKPOINT, values, {"history": history})
 
 
-def restore_checkpoint(folder: Path, model: KerasModel) -> History:
-    """Put the model where the checkpoint was taken; the history up to there ([] without a checkpoint)."""
+def read_history(folder: Path) -> History:
+    """The history up to the checkpoint; [] without one."""
     path = folder / CHECKPOINT
-    if not path.exists():
-        return []
-    values, extra = _read(path)
-    variables = state_variables(model)
-    for variable, value in zip(variables, values, strict=True):
+    return _read(path)[1]["history"] if path.exists() else []
+
+
+def restore_checkpoint(folder: Path, model: KerasModel) -> None:
+    """Put a model, compiled as it was then, where the checkpoint was taken."""
+    values, _ = _read(folder / CHECKPOINT)
+    for variable, value in zip(state_variables(model), values, strict=True):
         variable.assign(value)
-    return extra["history"]
 
 
 def save_best(folder: Path, model: KerasModel) -> None:

@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from edgedl.core import isolation
 from edgedl.core.artifacts import TrainedModel, to_json
 from edgedl.core.console import reporter
-from edgedl.core.contract import Contract, InputContract, OutputContract, Task
-from edgedl.core.errors import ConfigError, DataError, ModelError
+from edgedl.core.contract import Contract, InputContract, OutputContract
+from edgedl.core.errors import ConfigError, DataError
 from edgedl.core.quiet import native_stderr_kept
 from edgedl.core.store import RunStore
-from edgedl.models import Head, KerasModel, ModelFileSection
-from edgedl.models.load import BroughtIn, bring_in, content_hash, load_keras
+from edgedl.models import Family, KerasModel, ModelFileSection, TransferSection
+from edgedl.models.load import bring_in, content_hash
+from edgedl.models.transfer import set_trainable
 from edgedl.pipeline.data import Splits, balanced_class_weights, evaluation_batches, training_batches
 from edgedl.pipeline.evaluate import Arrays, quality
 from edgedl.pipeline.judge import evidence, save_evidence
 from edgedl.pipeline.recipe import Recipe, Train, recipe_json
 from edgedl.pipeline.tasks import TASKS, TaskRules
+from edgedl.pipeline.train.start import BACKBONE_FILE, MODEL_FILE, bring_start, build_model, file_of, task_of
 
 if TYPE_CHECKING:
     from edgedl.pipeline.train.checkpoint import History
     from edgedl.pipeline.train.schedule import RecipeSchedule
-
-MODEL_FILE = "model.keras"
 
 
 def train_stage(store: RunStore, recipe: Recipe, data: Splits) -> TrainedModel:
@@ -42,9 +42,10 @@ def train_stage(store: RunStore, recipe: Recipe, data: Splits) -> TrainedModel:
     config = {name: recipe_json(recipe)[name] for name in ("name", "model", "train", "description")}
     config |= {"input": to_json(data.input), "labels": data.labels}
     inputs = {"data": data.record.fingerprint}
-    if isinstance(recipe.model, ModelFileSection):
-        inputs["model file"] = content_hash(recipe.model.file)
-        del config["model"]["file"]  # its content counts, not its place
+    if (file := file_of(recipe)) is not None:
+        inputs["model file"] = content_hash(file)
+        section = config["model"].get("backbone", config["model"])
+        del section["file"]  # its content counts, not its place
     return store.build(
         TrainedModel,
         "train",
@@ -107,30 +108,22 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
     tf_keras.backend.experimental.enable_tf_random_generator()  # dropout's state becomes a variable, and is saved
 
     rules = TASKS[task_of(recipe, data)]
-    head = rules.head(data)
-    if isinstance(recipe.model, ModelFileSection):
-        brought = bring_in(recipe.model.file, folder / MODEL_FILE)
-        _check_fits(brought, data, head, recipe.model.file)
-        data = data.named(brought.inputs[0].name)
-        softmax, origin = brought.ends_in_softmax, str(recipe.model.file.name)
-    else:
-        softmax, origin = True, "trained here"
+    start = bring_start(folder, recipe, data, rules)
+    data = start.data
 
     def build() -> KerasModel:
-        if isinstance(recipe.model, ModelFileSection):
-            return load_keras(folder / MODEL_FILE)
-        return recipe.model.build(data.input.name, data.input.shape, head)
+        return build_model(folder, recipe, data, rules.head(data))
 
     with mixed_precision(recipe.train.mixed_precision):
         model = build()
     if isinstance(recipe.model, ModelFileSection) and not recipe.model.fine_tune:
         fitted = _Fitted([], {}, "not trained: the file's weights as they are", None)
     else:
-        contract = build_contract(model, recipe, data, rules, softmax=softmax)
+        contract = build_contract(model, recipe, data, rules, softmax=start.softmax)
         fitted = _fit(folder, model, recipe, data, rules, contract)
         trained, model = model, build()  # without optimizer, in float32
         model.set_weights(trained.get_weights())
-    contract = build_contract(model, recipe, data, rules, softmax=softmax)
+    contract = build_contract(model, recipe, data, rules, softmax=start.softmax)
     save_keras(model, folder / MODEL_FILE)
     if fitted.history:
         from edgedl.pipeline.report.charts import curves_png
@@ -138,6 +131,7 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
 
         curves_png(fitted.history, folder / "curves.png")
         remove_checkpoints(folder)
+    (folder / BACKBONE_FILE).unlink(missing_ok=True)
 
     judged = None
     if len(data.test):
@@ -157,7 +151,7 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
         parameters=facts.parameters,
         macs=facts.macs,
         layers=tuple(op.name for op in facts.ops),
-        origin=origin,
+        origin=start.origin,
         history=tuple(fitted.history),
         traces=fitted.traces,
         stopped=fitted.stopped,
@@ -166,34 +160,61 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
     )
 
 
-def task_of(recipe: Recipe, data: Splits) -> Task:
-    """What the recipe's model learns on this data. Raises ModelError when the two do not fit."""
-    return data.task if isinstance(recipe.model, ModelFileSection) else recipe.model.task_for(data.task)
-
-
 def _fit(
     folder: Path, model: KerasModel, recipe: Recipe, data: Splits, rules: TaskRules, contract: Contract
 ) -> _Fitted:
-    from edgedl.pipeline.train.callbacks import best_epoch, should_stop
-    from edgedl.pipeline.train.checkpoint import restore_best, restore_checkpoint
+    from edgedl.pipeline.train.callbacks import best_epoch, rows_of, should_stop
+    from edgedl.pipeline.train.checkpoint import read_history, restore_best, restore_checkpoint
 
     config, stopping = recipe.train, recipe.train.early_stopping
     if rules.trainee is not None:
         model = rules.trainee(model, recipe.model, contract)
-    rate = compile_model(model, config, data, rules, from_logits=contract.outputs[0].content == "logits")
-    _check_stopping(config, model, data, rules)
-    history = restore_checkpoint(folder, model)
+    from_logits = contract.outputs[0].content == "logits"
+    history, traced = read_history(folder), dict[str, int]()
     if history:
-        reporter().note(f"train: going on after epoch {len(history)} of {config.epochs}")
-    if len(history) < config.epochs and not (history and stopping and should_stop(history, stopping)):
-        run_epochs(folder, model, config, data, rules, history, rate, recipe.seed)
+        reporter().note(f"train: going on after epoch {len(history)}")
+    begun = int(history[-1].get("phase", 0)) if history else None
+    phases = _phases(recipe)
+    for number, phase in enumerate(phases):
+        if begun is not None and number < begun:
+            continue
+        if isinstance(recipe.model, TransferSection):
+            set_trainable(model, recipe.model.backbone, number)
+        optimizer = config.optimizer.model_copy(update={"learning_rate": config.optimizer.learning_rate * phase.factor})
+        this = config.model_copy(update={"optimizer": optimizer, "epochs": phase.epochs})
+        rate = compile_model(model, this, data, rules, from_logits=from_logits)
+        _check_stopping(config, model, data, rules)
+        if number == begun:
+            restore_checkpoint(folder, model)
+        rows = rows_of(history, number)
+        if len(rows) < phase.epochs and not (rows and stopping and should_stop(rows, stopping)):
+            run_epochs(folder, model, this, data, rules, history, rate, recipe.seed, phase=number)
+        suffix = f" of phase {number + 1}" if len(phases) > 1 else ""
+        traced |= {f"{name}{suffix}": count for name, count in traces(model).items()}
+    stopped = f"after {len(history)} epochs"
+    if stopping and len(history) < sum(phase.epochs for phase in phases):
+        stopped += f": no better {stopping.metric}"
     best = best_epoch(history, stopping) if stopping else None
-    early = len(history) < config.epochs
-    stopped = f"after {len(history)} epochs" + (f": no better {stopping.metric}" if stopping and early else "")
     if stopping and stopping.restore_best:
         restore_best(folder, model)
         stopped += f"; weights of epoch {best}"
-    return _Fitted(history, traces(model), stopped, best)
+    return _Fitted(history, traced, stopped, best)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Epochs with the same layers learning; each has an optimizer and a schedule of its own."""
+
+    epochs: int
+    factor: float = 1.0
+
+
+def _phases(recipe: Recipe) -> list[_Phase]:
+    """One; two where a backbone is unfrozen."""
+    first = _Phase(recipe.train.epochs)
+    if isinstance(recipe.model, TransferSection) and (later := recipe.model.backbone.unfreeze):
+        return [first, _Phase(later.epochs, later.rate_factor)]
+    return [first]
 
 
 def compile_model(
@@ -241,9 +262,13 @@ def run_epochs(
     history: History,
     rate: RecipeSchedule,
     seed: int,
+    *,
+    phase: int = 0,
 ) -> None:
     """Train a compiled model from where `history` ends, which goes on growing; a checkpoint after every epoch."""
-    from edgedl.pipeline.train.callbacks import AfterEpoch, ProgressBar
+    from edgedl.pipeline.train.callbacks import AfterEpoch, ProgressBar, rows_of
+
+    last = len(history) + config.epochs - len(rows_of(history, phase))
 
     n_classes = len(data.labels) if rules.answers[0].target == "one-hot" and data.labels else None
     batches, steps = training_batches(
@@ -252,7 +277,7 @@ def run_epochs(
         batch_size=config.batch_size,
         seed=seed,
         first_epoch=len(history),
-        epochs=config.epochs,
+        epochs=last,
         n_classes=n_classes,
         augment=config.augment,
         class_weights=class_weights(config, data, rules),
@@ -268,17 +293,17 @@ def run_epochs(
 
         batches = batches.map(shaped)
         validation = validation.map(shaped) if validation is not None else None
-    with reporter().progress("train", steps * config.epochs) as bar, data_errors():
+    with reporter().progress("train", steps * last) as bar, data_errors():
         model.fit(
             batches,
             steps_per_epoch=steps,
             initial_epoch=len(history),
-            epochs=config.epochs,
+            epochs=last,
             validation_data=validation,
             verbose=0,
             callbacks=[
-                AfterEpoch(folder, history, rate, config.early_stopping),
-                ProgressBar(bar, steps, config.epochs),
+                AfterEpoch(folder, history, rate, config.early_stopping, phase),
+                ProgressBar(bar, steps, last),
             ],
         )
 
@@ -369,31 +394,6 @@ def _check_stopping(config: Train, model: KerasModel, data: Splits, rules: TaskR
         )
 
 
-def _check_fits(brought: BroughtIn, data: Splits, head: Head, file: Path) -> None:
-    if len(brought.inputs) != 1 or len(brought.outputs) != 1:
-        raise ModelError(
-            f"{file.name} cannot be trained or judged on this data",
-            required="one input and one output",
-            received=f"{len(brought.inputs)} inputs, {len(brought.outputs)} outputs",
-        )
-    takes, gives = brought.inputs[0].shape[1:], brought.outputs[0].shape[1:]
-    fits = len(takes) == len(data.input.shape) and all(
-        want in (-1, have) for want, have in zip(takes, data.input.shape, strict=True)
-    )
-    if not fits:
-        raise ModelError(
-            f"{file.name} does not take this data",
-            required=f"input of shape {data.input.shape}, as the data has",
-            received=f"input {brought.inputs[0].name} of shape {takes}",
-        )
-    if gives != (head.units,):
-        raise ModelError(
-            f"{file.name} does not answer this data's question",
-            required=f"an output of shape ({head.units},)",
-            received=f"output {brought.outputs[0].name} of shape {gives}",
-        )
-
-
 def build_contract(model: KerasModel, recipe: Recipe, data: Splits, rules: TaskRules, *, softmax: bool) -> Contract:
     """What the app must do around this model. softmax: whether a classifier ends in one."""
     outputs: list[OutputContract] = []
@@ -406,14 +406,15 @@ def build_contract(model: KerasModel, recipe: Recipe, data: Splits, rules: TaskR
         labels = data.labels if content != "values" and len(data.labels) == output.shape[-1] else ()
         shape = tuple(int(side) for side in output.shape[1:])
         outputs.append(OutputContract(name, shape, content=content, labels=labels))
-    outputs.sort(key=lambda one: one.name not in contents)  # the judged ones first
+    judged = list(contents)
+    outputs.sort(key=lambda one: judged.index(one.name) if one.name in judged else len(judged))
     inputs = [
         data.input
         if name == data.input.name
         else InputContract(name, tuple(int(side) for side in given.shape[1:]), given.dtype.name)
         for name, given in zip(model.input_names, model.inputs, strict=True)
     ]
-    noise = None if isinstance(recipe.model, ModelFileSection) else recipe.model.noise_schedule()
+    noise = recipe.model.noise_schedule() if isinstance(recipe.model, Family) else None
     return Contract(rules.task, tuple(inputs), tuple(outputs), description=recipe.description, noise=noise)
 
 
