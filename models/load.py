@@ -98,6 +98,9 @@ def load_keras(path: Path) -> KerasModel:
         )
     import tf_keras
 
+    from edgedl.models import layers
+
+    layers.register()
     suffix = {"keras-2": ".keras", "h5": ".h5", "saved-model": ""}[found.kind]
     try:
         with tempfile.TemporaryDirectory(prefix="edgedl-") as folder:
