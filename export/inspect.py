@@ -9,6 +9,7 @@ from edgedl.core.model_facts import ModelFacts
 from edgedl.export.onnx_file import inspect_onnx
 from edgedl.export.tflite_file import inspect_tflite
 from edgedl.export.tflite_schema import IDENTIFIER
+from edgedl.models.base import LoadOptions
 
 REQUIRED = "a Keras file (.keras, .h5, a SavedModel folder), a TFLite file or an ONNX file"
 
@@ -17,16 +18,16 @@ _ZIP = b"PK\x03\x04"
 _GIT_LFS = b"version https://git-lfs"
 
 
-def inspect_file(path: Path) -> ModelFacts:
+def inspect_file(path: Path, options: LoadOptions | None = None) -> ModelFacts:
     """Inputs, outputs, layers or ops, parameters, MACs, bytes and precision of a model file or SavedModel folder.
 
     Raises ModelError when it is no model, or a damaged one; StageError when reading a Keras file takes its child
-    process down.
+    process down. options: how to load a Keras file.
     """
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
             raise _no_model(path, "a folder without saved_model.pb", _models_in(path))
-        return _inspect_keras(path)
+        return _inspect_keras(path, options)
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -39,7 +40,7 @@ def inspect_file(path: Path) -> ModelFacts:
     if head[4:8] == IDENTIFIER:
         return inspect_tflite(path)
     if head.startswith((_HDF5, _ZIP)):
-        return _inspect_keras(path)
+        return _inspect_keras(path, options)
     if path.name == "saved_model.pb":
         raise _no_model(path, "a part of a SavedModel", f"Name its folder, {path.parent}")
     if not head or head[:1] != b"\x08":  # an ONNX model begins with its version: field 1, a number
@@ -47,10 +48,10 @@ def inspect_file(path: Path) -> ModelFacts:
     return inspect_onnx(path)
 
 
-def _inspect_keras(path: Path) -> ModelFacts:
-    from edgedl.models.load import inspect_keras
+def _inspect_keras(path: Path, options: LoadOptions | None) -> ModelFacts:
+    from edgedl.models.load import BARE, inspect_keras
 
-    return inspect_keras(path)
+    return inspect_keras(path, options or BARE)
 
 
 def _no_model(path: Path, received: str, advice: str | None = None) -> ModelError:

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Discriminator
 
-from edgedl.models.base import Family, Head, KerasModel, ModelFileSection
+from edgedl.models.base import Family, Head, KerasModel, LoadOptions, ModelFileSection
 from edgedl.models.cnn import Cnn
 from edgedl.models.ds_cnn import DsCnn
 from edgedl.models.mlp import Mlp
@@ -28,6 +28,7 @@ __all__ = [
     "FamilyConfig",
     "Head",
     "KerasModel",
+    "LoadOptions",
     "Mlp",
     "ModelFileSection",
     "TransferSection",

@@ -84,8 +84,22 @@ class Family(Section):
         raise NotImplementedError
 
 
-class ModelFileSection(Section):
+class LoadOptions(Section):
+    """What the user knows about a Keras file that the file does not tell."""
+
+    builder: str | None = Field(
+        default=None, description="MODULE:FUNCTION that returns the model whose weights the file holds."
+    )
+    custom_objects: tuple[str, ...] = Field(
+        default=(), description="MODULE:NAME of layer classes: of tf_keras (twins of Keras 3 ones), or of Keras 3."
+    )
+    trust: bool = Field(default=False, description="Also run code that is in the file (Lambda layers, its modules).")
+
+
+class ModelFileSection(LoadOptions):
     """A model of the user's own, read from a file."""
 
-    file: InputPath = Field(description="A full model of Keras 2 (tf_keras): .keras, .h5, or a SavedModel folder.")
+    file: InputPath = Field(
+        description="A Keras model: .keras or .h5 of Keras 2 or 3, a SavedModel folder, or weights with a builder."
+    )
     fine_tune: bool = Field(default=True, description="Train it on the data; false takes its weights as they are.")

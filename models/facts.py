@@ -23,7 +23,7 @@ def facts_of_model(model: KerasModel, path: Path, kind: str) -> ModelFacts:
             precision=str(layer.compute_dtype),
             output_shape=_shape(layer),
             macs=macs_of_layer(layer),
-            parameters=layer.count_params(),
+            parameters=parameters_of(layer),
             weight_bytes=sum(weight.dtype.size * math.prod(weight.shape) for weight in layer.weights),
         )
         for i, layer in enumerate(leaf_layers(model))
@@ -37,7 +37,7 @@ def facts_of_model(model: KerasModel, path: Path, kind: str) -> ModelFacts:
         inputs=tuple(_spec(name, tensor) for name, tensor in zip(model.input_names, model.inputs, strict=True)),
         outputs=tuple(_spec(name, tensor) for name, tensor in zip(model.output_names, model.outputs, strict=True)),
         ops=tuple(layers),
-        parameters=model.count_params(),
+        parameters=sum(layer.parameters for layer in layers),
         macs=sum(layer.macs for layer in layers),
         precision=str(model.outputs[0].dtype.name),
     )
@@ -73,6 +73,11 @@ def macs_of_layer(layer: Any) -> int:
     return sum(math.prod(kernel.shape) for kernel in kernels) * math.prod(_positions(layer.output_shape))
 
 
+def parameters_of(layer: Any) -> int:
+    """Number of weights, those that a frozen graph holds as constants with them."""
+    return int(getattr(layer, "constants", 0)) + layer.count_params()
+
+
 def _positions(shape: Any) -> tuple[int, ...]:
     """The axes between batch and channels; an axis of unknown length counts as one."""
     if not isinstance(shape, tuple):
@@ -88,6 +93,23 @@ def _shape(layer: Any) -> tuple[int, ...]:
     if isinstance(shape, (list, dict)):
         shape = next(iter(shape.values() if isinstance(shape, dict) else shape))
     return tuple(-1 if side is None else int(side) for side in shape)
+
+
+def obstacles(model: KerasModel) -> tuple[str, ...]:
+    """Which of edgedl's techniques apply to a model, and what stands in the way of the others; a line each."""
+    from edgedl.models.layers.frozen import Frozen
+    from edgedl.models.layers.hosted import Hosted
+
+    unknown = [f"{tensor.name} {tuple(tensor.shape[1:])}" for tensor in model.inputs if None in tensor.shape[1:]]
+    if unknown:
+        post = f"post-training quantization, export: not before the shapes are fixed ({', '.join(unknown)})"
+    else:
+        post = "post-training quantization, export: apply"
+    if any(isinstance(layer, Frozen) for layer in model.layers):
+        return post, "training, transfer, pruning, clustering, distillation to it: no, its weights are constants"
+    hosted = [layer.name for layer in leaf_layers(model) if isinstance(layer, Hosted)]
+    note = (f"pruning, clustering, quantization-aware training: all but {', '.join(hosted)}",) if hosted else ()
+    return post, "training, transfer, distillation: apply", *note
 
 
 def _spec(name: str, tensor: Any) -> TensorSpec:

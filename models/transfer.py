@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from edgedl.core.config import InputPath, Section
 from edgedl.core.contract import InputContract
 from edgedl.core.errors import DataError, ModelError
-from edgedl.models.base import Head, KerasModel, KerasTensor
+from edgedl.models.base import Head, KerasModel, KerasTensor, LoadOptions
 
 BACKBONE = "backbone"
 
@@ -57,7 +57,7 @@ class Unfreezing(Section):
     rate_factor: PositiveFloat = Field(default=0.1, le=1.0, description="Of the first phase's learning rate.")
 
 
-class Transfer(Section):
+class Transfer(LoadOptions):
     """A pretrained backbone with a new head. Give `file` or `application`."""
 
     file: InputPath | None = Field(

@@ -1,6 +1,7 @@
 """The verbs of the Python API and of the command line: what each takes, and which stages it runs.
 
-MODEL is any Keras file, a tf_keras model in memory, a TrainedModel, or RUN: a folder that an earlier verb wrote.
+MODEL is any Keras file, a ModelFileSection (a file with its builder, custom objects or trust), a Keras model in memory,
+a TrainedModel, or RUN: a folder that an earlier verb wrote.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgedl.core.config import check as check_config
 from edgedl.core.errors import ConfigError, InputError, ModelError
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits
 from edgedl.core.store import RunStore, open_store
+from edgedl.models import ModelFileSection
 from edgedl.pipeline.begin import RECIPE_FILE, begin
 from edgedl.pipeline.compress import Technique, TechniqueConfig
 from edgedl.pipeline.data import Source, SourceConfig, Splits, load_splits, parse_data_option
@@ -33,7 +35,7 @@ from edgedl.pipeline.recipe import Recipe, check_recipe, read_recipe
 __all__ = ["check", "compress", "export", "profile", "run", "train", "verify"]
 
 AnyModel: TypeAlias = Any
-"""Path of a Keras file or of a run folder, a tf_keras model, or a TrainedModel."""
+"""Path of a Keras file or of a run folder, a ModelFileSection, a Keras model, or a TrainedModel."""
 
 AnyRecipe: TypeAlias = Recipe | Mapping[str, Any] | str | Path
 
@@ -200,14 +202,15 @@ def open_model(
     if isinstance(model, (str, Path)) and (Path(model) / RECIPE_FILE).is_file():
         with open_run(Path(model), data, made) as work:
             yield work
-    elif isinstance(model, (str, Path)):
-        with open_file(Path(model), data, out, seed) as work:
+    elif isinstance(model, (str, Path, ModelFileSection)):
+        section = model if isinstance(model, ModelFileSection) else ModelFileSection(file=Path(model))
+        with open_file(section, data, out, seed) as work:
             yield work
     else:
         with tempfile.TemporaryDirectory(prefix="edgedl-") as scratch:
             path = Path(scratch) / f"{getattr(model, 'name', 'model')}.keras"
             _save_in_memory(model, path)
-            with open_file(path, data, out, seed) as work:
+            with open_file(ModelFileSection(file=path), data, out, seed) as work:
                 yield work
 
 
@@ -238,34 +241,37 @@ def trained_model(store: RunStore, made: TrainedModel | CompressedModel | None =
 
 
 @contextlib.contextmanager
-def open_file(path: Path, data: AnyData, out: Path | str | None, seed: int) -> Generator[Work]:
+def open_file(section: ModelFileSection, data: AnyData, out: Path | str | None, seed: int) -> Generator[Work]:
     """A Keras file of the user's, brought into a run folder; with data, judged on its test split."""
     from edgedl.models.load import identify
     from edgedl.pipeline.train.stage import import_stage
 
+    path = section.file
     identify(path)
     name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in path.stem) or "model"
     with open_store(out_folder(out, name)) as store:
         if data is None:
-            yield Work(store, import_stage(store, path, name), None, seed, 1)
+            yield Work(store, import_stage(store, section, name), None, seed, 1)
             return
         source = as_source(data)
-        model = {"file": str(path.absolute()), "fine_tune": False}
-        section = source.model_dump(mode="json")
-        recipe = check_recipe({"name": name, "seed": seed, "data": section, "model": model})
+        model = section.model_copy(update={"fine_tune": False, "file": path.absolute()}).model_dump(mode="json")
+        recipe = check_recipe({"name": name, "seed": seed, "data": source.model_dump(mode="json"), "model": model})
         trained, splits = begin(store, recipe)
         yield Work(store, trained, splits.named(trained.contract.inputs[0].name), seed, 1)
 
 
 def _save_in_memory(model: Any, path: Path) -> None:
-    module = type(model).__mro__[-2].__module__ if hasattr(type(model), "__mro__") else ""
-    if not any(kind.__module__.startswith("tf_keras.") for kind in type(model).__mro__):
+    roots = {kind.__module__.split(".")[0] for kind in type(model).__mro__}
+    if "tf_keras" in roots:
+        model.save(path, save_format="keras")
+    elif "keras" in roots:
+        model.save(path)
+    else:
         raise ModelError(
             "this is no model that edgedl knows",
-            required="a path, a TrainedModel, or a tf_keras model",
-            received=f"{module}.{type(model).__name__}",
+            required="a path, a TrainedModel, or a model of Keras 3 or tf_keras",
+            received=f"{type(model).__module__}.{type(model).__name__}",
         )
-    model.save(path, save_format="keras")
 
 
 def out_folder(out: Path | str | None, name: str) -> Path:

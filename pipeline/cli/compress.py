@@ -6,7 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from edgedl.pipeline.cli.options import AsJson, Data, MemoryLimit, ModelOrRun, Out, Quiet, Seed, TimeLimit
+from edgedl.pipeline.cli.options import (
+    AsJson,
+    Builder,
+    CustomObjects,
+    Data,
+    MemoryLimit,
+    ModelOrRun,
+    Out,
+    Quiet,
+    Seed,
+    TimeLimit,
+    Trust,
+    model_argument,
+)
 from edgedl.pipeline.cli.output import output, size, split_list
 
 
@@ -22,6 +35,9 @@ def command(
     seed: Seed = 0,
     time_limit: TimeLimit = 900.0,
     memory_limit: MemoryLimit = None,
+    builder: Builder = None,
+    custom_objects: CustomObjects = None,
+    trust: Trust = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,8 +52,9 @@ def command(
         if calibration:
             options["calibration"] = {"n": calibration}
         techniques = [as_technique({"method": name, **options}) for name in split_list("--method", method)]
+        given = model_argument(model, builder, custom_objects, trust)
         found = [
-            compress(model, one, data=data, out=out, seed=seed, limits=Limits(time_limit, memory_limit))
+            compress(given, one, data=data, out=out, seed=seed, limits=Limits(time_limit, memory_limit))
             for one in techniques
         ]
         say.data([{"folder": str(one.folder), **to_json(one)} for one in found])

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from edgedl.pipeline.cli.options import AsJson, Data, MemoryLimit, ModelOrRun, Out, Quiet, TimeLimit
+from edgedl.pipeline.cli.options import (
+    AsJson,
+    Builder,
+    CustomObjects,
+    Data,
+    MemoryLimit,
+    ModelOrRun,
+    Out,
+    Quiet,
+    TimeLimit,
+    Trust,
+    model_argument,
+)
 from edgedl.pipeline.cli.output import output, size, split_list
 
 
@@ -20,6 +32,9 @@ def command(
     out: Out = None,
     time_limit: TimeLimit = 900.0,
     memory_limit: MemoryLimit = None,
+    builder: Builder = None,
+    custom_objects: CustomObjects = None,
+    trust: Trust = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,6 +53,7 @@ def command(
         formats = split_list("--to", to)
         for format in formats:
             refusal(None, format)
+        given = model_argument(model, builder, custom_objects, trust)
         found = []
         for one in variants_of(Path(model), variant):
             for format in formats:
@@ -46,7 +62,7 @@ def command(
                     say.line(f"skipped: {reason}")
                     continue
                 limits = Limits(time_limit, memory_limit)
-                found.append(export(one or model, format, data=data, out=out, batch=size_of_batch, limits=limits))
+                found.append(export(one or given, format, data=data, out=out, batch=size_of_batch, limits=limits))
         say.data([{"folder": str(one.folder), **to_json(one)} for one in found])
         rows = [
             (str(one.model_path), one.precision, size(one.size_bytes), size(one.gzip_bytes), quality_words(one.quality))

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from edgedl.pipeline.cli.options import AsJson, Quiet
+from edgedl.pipeline.cli.options import AsJson, Builder, CustomObjects, Quiet, Trust
 from edgedl.pipeline.cli.output import output, size
 
 
 def command(
     file: Annotated[Path, typer.Argument(help="A Keras, TFLite or ONNX file, or a SavedModel folder.")],
+    builder: Builder = None,
+    custom_objects: CustomObjects = None,
+    trust: Trust = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -20,8 +23,10 @@ def command(
     with output(as_json, quiet) as say:
         from edgedl.core.artifacts import to_json
         from edgedl.export.inspect import inspect_file
+        from edgedl.models import LoadOptions
 
-        facts = inspect_file(file)
+        options = LoadOptions(builder=builder, custom_objects=tuple(custom_objects or ()), trust=trust)
+        facts = inspect_file(file, options)
         say.data(to_json(facts))
         say.line(f"{facts.file}: {facts.kind}, {facts.precision}")
         say.line(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from edgedl.models import ModelFileSection
 
 MAX_THREADS = 256
 """LiteRT starts as many as it is told to, and falls over its own stack beyond some thousands."""
@@ -23,6 +26,16 @@ Out: TypeAlias = Annotated[Path | None, typer.Option("--out", metavar="DIR", hel
 ModelOrRun: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODEL|RUN", help="Any Keras file, or a folder that an earlier command wrote.")
 ]
+Builder: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="MODULE:FUNCTION", help="Builds the model whose weights MODEL holds.")
+]
+CustomObjects: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE:NAME", help="A layer class that MODEL uses and Keras has not; repeatable."),
+]
+Trust: TypeAlias = Annotated[
+    bool, typer.Option("--trust", help="Run code that is in MODEL. Only for files whose author you trust.")
+]
 Data: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -35,3 +48,14 @@ MemoryLimit: TypeAlias = Annotated[
     float | None, typer.Option(metavar="MB", help="Memory a converter may use; no limit unless given.", min=1)
 ]
 Threads: TypeAlias = Annotated[int, typer.Option(help="Threads the runtime may use.", min=1, max=MAX_THREADS)]
+
+
+def model_argument(
+    model: str, builder: str | None, custom_objects: list[str] | None, trust: bool
+) -> str | ModelFileSection:
+    """MODEL as the verbs take it: a file with what else the user said about it."""
+    if builder is None and not custom_objects and not trust:
+        return model
+    from edgedl.models import ModelFileSection
+
+    return ModelFileSection(file=Path(model), builder=builder, custom_objects=tuple(custom_objects or ()), trust=trust)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgedl.core.errors import ExitCode
-from edgedl.pipeline.cli.options import AsJson, Data, Quiet, Seed
+from edgedl.pipeline.cli.options import AsJson, Builder, CustomObjects, Data, Quiet, Seed, Trust, model_argument
 from edgedl.pipeline.cli.output import output
 
 
@@ -17,6 +17,9 @@ def command(
     against: Annotated[str, typer.Option(metavar="MODEL|RUN", help="The Keras model they were made from.")],
     data: Data = None,
     seed: Seed = 0,
+    builder: Builder = None,
+    custom_objects: CustomObjects = None,
+    trust: Trust = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -25,7 +28,8 @@ def command(
         from edgedl.core.artifacts import to_json
         from edgedl.pipeline.verbs import verify
 
-        reports = [verify(file, against, data=data, seed=seed) for file in files]
+        given = model_argument(against, builder, custom_objects, trust)
+        reports = [verify(file, given, data=data, seed=seed) for file in files]
         say.data([to_json(report) for report in reports])
         rows = [
             (

@@ -57,19 +57,19 @@ def train_stage(store: RunStore, recipe: Recipe, data: Splits) -> TrainedModel:
     )
 
 
-def import_stage(store: RunStore, file: Path, name: str) -> TrainedModel:
+def import_stage(store: RunStore, section: ModelFileSection, name: str) -> TrainedModel:
     """A Keras file of the user's as it is, without data: neither trained nor judged here."""
     return store.build(
         TrainedModel,
         "train",
-        lambda folder: _import(folder, file, name),
-        config={"name": name},
-        inputs={"model file": content_hash(file)},
+        lambda folder: _import(folder, section, name),
+        config={"name": name, **section.model_dump(mode="json", exclude={"file", "fine_tune"})},
+        inputs={"model file": content_hash(section.file)},
     )
 
 
-def _import(folder: Path, file: Path, name: str) -> TrainedModel:
-    brought = bring_in(file, folder / MODEL_FILE)
+def _import(folder: Path, section: ModelFileSection, name: str) -> TrainedModel:
+    brought = bring_in(section.file, folder / MODEL_FILE, section)
     task = "classification" if brought.ends_in_softmax else "regression"
     inputs = tuple(InputContract(one.name, one.shape[1:], one.dtype) for one in brought.inputs)
     content = "probabilities" if brought.ends_in_softmax else "values"
@@ -83,7 +83,8 @@ def _import(folder: Path, file: Path, name: str) -> TrainedModel:
         parameters=brought.parameters,
         macs=brought.macs,
         layers=brought.layers,
-        origin=file.name,
+        origin=section.file.name,
+        carried=brought.carried,
     )
 
 
@@ -152,6 +153,7 @@ def _train(folder: Path, recipe: Recipe, data: Splits) -> TrainedModel:
         macs=facts.macs,
         layers=tuple(op.name for op in facts.ops),
         origin=start.origin,
+        carried=start.carried,
         history=tuple(fitted.history),
         traces=fitted.traces,
         stopped=fitted.stopped,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedl.core.artifacts import TrainedModel
+from edgedl.core.artifacts import CarriedOver, TrainedModel
 from edgedl.core.contract import Task
 from edgedl.core.errors import ModelError
 from edgedl.core.store import RunStore
@@ -22,11 +22,15 @@ BACKBONE_FILE = ".backbone.keras"
 
 @dataclass(frozen=True)
 class Start:
-    """What a model begins as. softmax: whether a classifier ends in one; data: with the model's own input name."""
+    """What a model begins as.
+
+    softmax: whether a classifier ends in one. data: with the model's own input name. carried: how a file was brought.
+    """
 
     origin: str
     softmax: bool
     data: Splits
+    carried: CarriedOver | None = None
 
 
 def bring_start(folder: Path, recipe: Recipe, data: Splits, rules: TaskRules) -> Start:
@@ -36,12 +40,19 @@ def bring_start(folder: Path, recipe: Recipe, data: Splits, rules: TaskRules) ->
     file = file_of(recipe)
     if isinstance(recipe.model, TransferSection):
         if file is not None:
-            bring_in(file, folder / BACKBONE_FILE)
+            bring_in(file, folder / BACKBONE_FILE, recipe.model.backbone)
         return Start(f"transferred from {file.name if file else recipe.model.backbone.application}", True, data)
     assert file is not None
-    brought = bring_in(file, folder / MODEL_FILE)
+    brought = bring_in(file, folder / MODEL_FILE, recipe.model)
     _check_fits(brought, data, rules.head(data), file)
-    return Start(file.name, brought.ends_in_softmax, data.named(brought.inputs[0].name))
+    if recipe.model.fine_tune and brought.carried is not None and brought.carried.road == "frozen":
+        raise ModelError(
+            f"{file.name} cannot be trained: its graph is frozen",
+            required="a model of layers",
+            received=", ".join(brought.carried.notes),
+            advice="`fine_tune: false` takes its weights as they are",
+        )
+    return Start(file.name, brought.ends_in_softmax, data.named(brought.inputs[0].name), brought.carried)
 
 
 def build_model(folder: Path, recipe: Recipe, data: Splits, head: Head) -> KerasModel:

@@ -1,0 +1,557 @@
+"""Carrying a Keras 3 model over to tf_keras (Keras 2), which the pipeline works on: weight for weight, and proved.
+
+The Keras 3 graph is walked node by node. A layer is rebuilt as its twin of the same name in tf_keras; what has no twin
+(newer layers, `keras.ops`) is hosted (models/layers/hosted.py); a model that cannot be walked is frozen
+(models/layers/frozen.py). Then both models answer random and extreme inputs, and the largest difference is recorded.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import keras
+import keras.tree
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from numpy.typing import NDArray
+
+from edgedl.core.artifacts import CarriedOver
+from edgedl.core.errors import ModelError
+from edgedl.models.base import KerasModel
+from edgedl.models.layers.activations import KERAS_3
+from edgedl.models.layers.frozen import freeze
+from edgedl.models.layers.hosted import Hosted
+
+WORST_ERROR = 1e-4
+"""Relative to the largest output. Rounding in another order of operations stays far below; a wrong twin far above."""
+
+Keras3Model = Any
+
+
+class _NoTwinError(Exception):
+    """tf_keras has nothing that computes the same; the reason is the message."""
+
+
+@dataclass
+class _Walk:
+    """What is shared by all models of one file: the user's twins, twins of shared layers, what was hosted and why."""
+
+    twins: Mapping[str, type[Any]]
+    made: dict[int, Any]
+    hosted: dict[str, str]
+
+
+def carry_over(
+    model: Keras3Model, version: str, twins: Mapping[str, type[Any]] | None = None
+) -> tuple[KerasModel, CarriedOver]:
+    """The same model in tf_keras, and how it was carried and compared.
+
+    model: a built Keras 3 model. version: of the Keras that wrote it, in words. twins: tf_keras layers by the name of
+    the user's Keras 3 class.
+    Raises ModelError when neither road gives a model that answers alike.
+    """
+    walk = _Walk(twins or {}, {}, {})
+    try:
+        carried = _carry_model(model, walk)
+        random, extreme = compare(model, carried)
+        if max(random, extreme) > WORST_ERROR:
+            raise _NoTwinError(f"carried over layer by layer its answers differ by {max(random, extreme):.2g}")
+        return carried, CarriedOver(version, "layers", random, extreme, _words(walk.hosted))
+    except Exception as error:  # whatever stands in the way of the walk, the other road is open
+        reason = _first_line(error)
+    carried = freeze_model(model)
+    random, extreme = compare(model, carried)
+    if max(random, extreme) > WORST_ERROR:
+        raise ModelError(
+            f"{model.name} cannot be carried over to tf_keras",
+            required=f"answers that agree within {WORST_ERROR:g} of the largest",
+            received=f"a difference of {max(random, extreme):.2g} with the graph frozen as a whole",
+        )
+    return carried, CarriedOver(version, "frozen", random, extreme, (reason,))
+
+
+def _words(hosted: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}: {reason}" for name, reason in hosted.items())
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+
+# ── the walk ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _carry_model(model: Keras3Model, walk: _Walk) -> KerasModel:
+    if isinstance(model, keras.Sequential):
+        graph = model._functional
+        if graph is None:
+            raise _NoTwinError(f"{model.name} was never built")
+    elif isinstance(model, keras.Model) and hasattr(model, "_nodes_by_depth"):
+        graph = model
+        if "call" in type(model).__dict__ and not type(model).__module__.startswith("keras."):
+            raise _NoTwinError(f"{type(model).__name__} has a call of its own")
+    else:
+        raise _NoTwinError(f"{type(model).__name__} is no graph of layers")
+    known: dict[int, Any] = {}
+    inputs: list[Any] = []
+    for tensor in keras.tree.flatten(graph.inputs):
+        layer = tensor._keras_history.operation
+        given = tf_keras.Input(tensor.shape[1:], dtype=str(tensor.dtype), name=_safe(layer.name))
+        known[id(tensor)] = given
+        inputs.append(given)
+    nodes = graph._nodes_by_depth
+    for depth in sorted(nodes, reverse=True):
+        for node in nodes[depth]:
+            tensors = keras.tree.flatten(node.outputs)
+            if all(id(one) in known for one in tensors):
+                continue
+            found = _carry_node(node, known, walk)
+            known.update(zip(map(id, tensors), tf.nest.flatten(found), strict=True))
+    outputs = [known[id(one)] for one in keras.tree.flatten(graph.outputs)]
+    produced = [_own_tensor(out, inputs) for out in outputs]
+    return tf_keras.Model(inputs, produced if len(produced) > 1 else produced[0], name=_safe(model.name))
+
+
+def _own_tensor(output: Any, inputs: list[Any]) -> Any:
+    """tf_keras has no model whose output is its input as it is."""
+    return tf_keras.layers.Activation("linear")(output) if any(output is one for one in inputs) else output
+
+
+def _carry_node(node: Any, known: Mapping[int, Any], walk: _Walk) -> Any:
+    operation = node.operation
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+
+    def there(value: Any) -> Any:
+        return known[id(value)] if isinstance(value, keras.KerasTensor) else value
+
+    if not isinstance(operation, keras.Layer):
+        plain = _arithmetic(operation, [there(one) for one in args]) if not kwargs else None
+        if plain is not None:
+            return plain
+        return _host(node, known, walk, f"keras.ops {type(operation).__name__}")
+    if isinstance(operation, keras.Model):
+        if id(operation) not in walk.made:
+            walk.made[id(operation)] = _carry_model(operation, walk)
+        given = [there(one) for one in keras.tree.flatten((args, kwargs)) if isinstance(one, keras.KerasTensor)]
+        return walk.made[id(operation)](given if len(given) > 1 else given[0])
+    shared = walk.made.get(id(operation))
+    if isinstance(shared, Hosted):
+        return _host(node, known, walk, walk.hosted[operation.name])
+    try:
+        twin = shared or make_twin(operation, walk)
+        call = inspect.signature(twin.call).parameters
+        given = {name: there_deep(value, there) for name, value in kwargs.items() if value is not None}
+        given = {name: value for name, value in given.items() if not (name == "training" and value is False)}
+        if unknown := set(given) - set(call) - {"mask", "training"}:
+            raise _NoTwinError(f"tf_keras's {type(twin).__name__} takes no {', '.join(sorted(unknown))}")
+        found = twin(*there_deep(args, there), **given)
+        if shared is None:
+            _copy_weights(operation, twin)
+            walk.made[id(operation)] = twin
+        after = getattr(operation, "activation", None)
+        if isinstance(after, keras.Layer) and isinstance(operation, FOLLOWED):
+            if id(after) not in walk.made:
+                walk.made[id(after)] = make_twin(after, walk)
+            found = walk.made[id(after)](found)
+        return found
+    except Exception as error:
+        if shared is not None or isinstance(operation, StandIn) or not type(operation).__module__.startswith("keras."):
+            raise
+        return _host(node, known, walk, _first_line(error))
+
+
+def _arithmetic(operation: Any, operands: list[Any]) -> Any:
+    """`x + y` and its like as the layers that tf_keras has for them, which every technique knows; None for others."""
+    kind = type(operation).__name__
+    numbers = [float(one) for one in operands if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    tensors = [one for one in operands if hasattr(one, "_keras_history")]
+    if len(operands) != 2 or any(not tensor.dtype.is_floating for tensor in tensors):
+        return None
+    if any(getattr(tensor, "_keras_mask", None) is not None for tensor in tensors):
+        return None  # an operation ends a mask, a layer would hand it on
+    if len(tensors) == 2 and len(tensors[0].shape) == len(tensors[1].shape) and kind in MERGES:
+        return getattr(tf_keras.layers, kind)(name=_safe(operation.name))(tensors)
+    if len(tensors) == 1 and len(numbers) == 1 and kind in ("Add", "Multiply"):
+        scale, offset = (1.0, numbers[0]) if kind == "Add" else (numbers[0], 0.0)
+        return tf_keras.layers.Rescaling(scale, offset, name=_safe(operation.name))(tensors[0])
+    return None
+
+
+def there_deep(value: Any, there: Callable[[Any], Any]) -> Any:
+    """A structure of arguments with its tensors replaced; lists and tuples as they were."""
+    if isinstance(value, dict):
+        return {key: there_deep(one, there) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(there_deep(one, there) for one in value)
+    return there(value)
+
+
+def _host(node: Any, known: Mapping[int, Any], walk: _Walk, reason: str) -> Any:
+    operation = node.operation
+    tensors: list[Any] = []
+
+    def mark(value: Any) -> Any:
+        if isinstance(value, keras.KerasTensor):
+            tensors.append(known[id(value)])
+            return {"__input__": len(tensors) - 1}
+        if isinstance(value, dict):
+            return {key: mark(one) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(mark(one) for one in value)
+        return value
+
+    arguments = {"args": mark(list(node.arguments.args)), "kwargs": mark(dict(node.arguments.kwargs))}
+    parts = {
+        "object": keras.saving.serialize_keras_object(operation),
+        "arguments": keras.saving.serialize_keras_object(arguments),
+    }
+    layer = walk.made.get(id(operation))
+    if layer is None:
+        layer = Hosted(json.dumps(parts), name=_safe(operation.name))
+    found = layer(tensors if len(tensors) > 1 else tensors[0])
+    if id(operation) not in walk.made:
+        if isinstance(operation, keras.Layer):
+            for mine, theirs in zip(layer.own_in_order(), operation.variables, strict=True):
+                mine.assign(theirs.numpy())
+            walk.made[id(operation)] = layer
+        walk.hosted[operation.name] = reason
+    return found
+
+
+# ── the user's own layers ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StandIn(keras.layers.Layer):
+    """A Keras 3 layer that lets its twin in tf_keras do the work, so that a file that names it can be read."""
+
+    twin_class: type[Any]
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(name=config.get("name"))
+        self.twin = self.twin_class.from_config(_flat_dtype(dict(config)))
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """What the twin gives."""
+        return self.twin(*args, **kwargs)
+
+    def load_own_variables(self, store: Any) -> None:
+        """The file's weights, in order, are the twin's."""
+        self.twin.set_weights([store[str(i)][...] for i in range(len(store.keys()))])
+
+
+def stand_in(twin: type[Any]) -> type[StandIn]:
+    """The Keras 3 class of the same name for a tf_keras layer class. The layer must own its weights itself."""
+    return type(twin.__name__, (StandIn,), {"twin_class": twin})
+
+
+# ── one layer ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+DROPPED = frozenset(
+    ("trainable", "initializer", "lora_rank", "lora_alpha", "quantization_config", "seed", "autocast", "use_cudnn",
+     "flash_attention", "synchronized", "input_length", "batch_input_shape", "sparse", "ragged", "optional")
+)  # fmt: skip
+"""Settings that change no answer of a finished model."""
+
+
+FOLLOWED: tuple[type[Any], ...] = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        "Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose",
+        "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
+    )
+)  # fmt: skip
+"""Layers whose activation comes last, so that a layer as activation can become one of its own."""
+
+
+def make_twin(layer: Any, walk: _Walk) -> Any:
+    """The tf_keras layer of the same name and settings, without weights yet. Raises _NoTwinError."""
+    kind = type(layer)
+    config = dict(layer.get_config())
+    if isinstance(layer, StandIn):
+        return layer.twin
+    if kind.__name__ in walk.twins:
+        return walk.twins[kind.__name__].from_config(_flat_dtype(config))
+    if not kind.__module__.startswith("keras."):
+        raise _NoTwinError(f"the layer class {kind.__name__} has no twin in tf_keras; --custom-objects can name one")
+    if isinstance(layer, keras.layers.Normalization):
+        return _normalization(layer)
+    twin: Any = getattr(tf_keras.layers, kind.__name__, None)
+    if twin is None:
+        raise _NoTwinError(f"tf_keras has no {kind.__name__}")
+    return _wrapper(layer, twin, walk) or _plain(layer, twin, walk)
+
+
+def _wrapper(layer: Any, twin: Any, walk: _Walk) -> Any:
+    """The twin of a layer around other layers; None for any other."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        return twin(
+            make_twin(layer.forward_layer, walk),
+            merge_mode=layer.merge_mode,
+            backward_layer=make_twin(layer.backward_layer, walk),
+            name=_safe(layer.name),
+        )
+    if isinstance(layer, keras.layers.TimeDistributed):
+        inner = layer.layer
+        made = _carry_model(inner, walk) if isinstance(inner, keras.Model) else make_twin(inner, walk)
+        return twin(made, name=_safe(layer.name))
+    if isinstance(layer, keras.layers.StackedRNNCells):
+        return twin([make_twin(cell, walk) for cell in layer.cells], name=_safe(layer.name))
+    return None
+
+
+def _plain(layer: Any, twin: Any, walk: _Walk) -> Any:
+    kind, config = type(layer), dict(layer.get_config())
+    takes = _parameters(twin)
+    settings = {key: value for key, value in _renamed(layer, _flat_dtype(config)).items() if not _dropped(key)}
+    if kind is keras.layers.RNN:
+        settings["cell"] = make_twin(layer.cell, walk)
+    defaults = _defaults(kind)
+    for key in set(settings) - takes:
+        if settings[key] not in (None, False) and settings[key] != defaults.get(key):
+            raise _NoTwinError(f"tf_keras's {kind.__name__} has no {key}={settings[key]!r}")
+        del settings[key]
+    settings = {key: _setting(layer, key, value) for key, value in settings.items()}
+    settings["name"] = _safe(layer.name)
+    made = twin(**settings)
+    made.trainable = layer.trainable
+    return made
+
+
+def _dropped(key: str) -> bool:
+    return key in DROPPED or key.endswith("_initializer")
+
+
+def _flat_dtype(config: dict[str, Any]) -> dict[str, Any]:
+    """Without dtype policies: computed in float32, as devices do. A layer whose weights are quantised has no twin."""
+    policy = config.get("dtype")
+    if isinstance(policy, Mapping):
+        name = str(policy.get("config", {}).get("name", "float32"))
+        if "int" in name.split("_", maxsplit=1)[0] or "from" in name:
+            raise _NoTwinError(f"its weights are quantised ({name})")
+        config["dtype"] = name if name == "float64" else "float32"
+    elif policy is not None:
+        config["dtype"] = str(policy)
+    return config
+
+
+def _renamed(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(layer, keras.layers.LeakyReLU):
+        config["alpha"] = config.pop("negative_slope")
+    return config
+
+
+def _setting(layer: Any, key: str, value: Any) -> Any:
+    if key.endswith("activation"):
+        return _activation(layer, key, value)
+    if key.endswith(("_regularizer", "_constraint")) and value is not None:
+        return _penalty(value, tf_keras.regularizers if key.endswith("_regularizer") else tf_keras.constraints)
+    if isinstance(value, Mapping) and "class_name" in value:
+        raise _NoTwinError(f"its {key} is an object, {value['class_name']}")
+    return value
+
+
+def _penalty(value: Any, room: Any) -> Any:
+    kind = getattr(room, str(value.get("class_name")), None) if isinstance(value, Mapping) else None
+    return kind(**value["config"]) if kind else None  # of no meaning to a finished model's answers
+
+
+def _activation(layer: Any, key: str, value: Any) -> Any:
+    function: Any = getattr(layer, key, None)
+    name = value if isinstance(value, str) else getattr(function, "__name__", None)
+    if value is None or name == "linear":
+        return "linear"
+    if isinstance(function, keras.Layer):
+        if key == "activation" and isinstance(layer, FOLLOWED):
+            return "linear"  # the layer follows as one of its own
+        raise _NoTwinError(f"its {key} is a layer")
+    if not str(getattr(function, "__module__", "keras.")).startswith("keras."):
+        raise _NoTwinError(f"its {key} is the function {name}, which is not of Keras")
+    if name in KERAS_3:
+        return KERAS_3[name]
+    if not hasattr(tf_keras.activations, str(name)):
+        raise _NoTwinError(f"tf_keras has no activation {name}")
+    return name
+
+
+def _normalization(layer: Any) -> Any:
+    """With mean and variance as settings: what tf_keras would adapt is fixed."""
+    config = layer.get_config()
+    mean, variance = (np.asarray(keras.ops.convert_to_numpy(one)) for one in (layer.mean, layer.variance))
+    axis = config["axis"]
+    if axis is not None and np.size(axis) > 1:
+        raise _NoTwinError("it normalises over several axes")
+    flat = (float(mean.ravel()[0]), float(variance.ravel()[0])) if axis is None else (mean.ravel(), variance.ravel())
+    return tf_keras.layers.Normalization(
+        axis=cast(Any, axis if axis is None else int(np.ravel(axis)[0])),
+        mean=flat[0],
+        variance=flat[1],
+        invert=config.get("invert", False),
+        name=_safe(layer.name),
+    )
+
+
+def _parameters(kind: type[Any]) -> set[str]:
+    """Names that a layer class takes when it is made; the base class's with them where it passes options on."""
+    found = {"name", "dtype"}
+    for one in kind.__mro__:
+        if "__init__" in vars(one):
+            parameters = inspect.signature(one.__init__).parameters
+            found |= {name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                break
+        if one is tf_keras.layers.Layer:
+            break
+    return found - {"self"}
+
+
+def _defaults(kind: type[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in reversed(kind.__mro__):
+        if "__init__" in vars(one):
+            parameters = inspect.signature(one.__init__).parameters.values()
+            found |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    return found
+
+
+def _copy_weights(layer: Any, twin: Any) -> None:
+    if isinstance(layer, StandIn):
+        return
+    theirs = [] if isinstance(layer, keras.layers.Normalization) else list(layer.weights)
+    mine = list(twin.weights)
+    if len(theirs) != len(mine):
+        raise _NoTwinError(f"it has {len(theirs)} weights, tf_keras's {type(twin).__name__} {len(mine)}")
+    for one, other in zip(mine, theirs, strict=True):
+        if tuple(one.shape) != tuple(other.shape):
+            raise _NoTwinError(
+                f"its weight {other.path} of shape {tuple(other.shape)} is {tuple(one.shape)} in tf_keras"
+            )
+    twin.set_weights([one.numpy() for one in theirs])
+
+
+def _safe(name: str) -> str:
+    """A layer's name that tf_keras, its files and TensorFlow's scopes take."""
+    return "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in name).lstrip("_.-") or "layer"
+
+
+# ── frozen ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def freeze_model(model: Keras3Model) -> KerasModel:
+    """A tf_keras model of one `Frozen` layer that computes the whole of a built Keras 3 model."""
+    symbolic = keras.tree.flatten(getattr(model, "inputs", None))
+    if not symbolic or symbolic[0] is None:
+        raise ModelError(
+            f"{model.name} does not say the shapes of its inputs",
+            required="a functional or sequential model, or one that was called before it was saved",
+            received=type(model).__name__,
+        )
+    names = list(getattr(model, "input_names", None) or [one.name for one in symbolic])
+
+    def call(*tensors: Any) -> list[Any]:
+        given = list(tensors)
+        packed = tf.nest.pack_sequence_as(model._inputs_struct, given) if _nested(model) else given
+        packed = packed if len(given) > 1 or _nested(model) else given[0]
+        trainable, others = model.trainable_variables, model.non_trainable_variables  # nothing is assigned in the graph
+        return tf.nest.flatten(model.stateless_call(trainable, others, packed, training=False)[0])
+
+    specs = [tf.TensorSpec(one.shape, str(one.dtype)) for one in symbolic]
+    return around(freeze(call, specs), specs, [_safe(name) for name in names], None, _safe(model.name))
+
+
+def _nested(model: Keras3Model) -> bool:
+    return isinstance(getattr(model, "_inputs_struct", None), dict)
+
+
+def around(layer: Any, specs: list[Any], names: list[str], output_names: list[str] | None, name: str) -> KerasModel:
+    """A tf_keras model of one layer. output_names: None numbers them."""
+    inputs = [
+        tf_keras.Input(spec.shape[1:], dtype=spec.dtype, name=one) for one, spec in zip(names, specs, strict=True)
+    ]
+    found = tf.nest.flatten(layer(inputs if len(inputs) > 1 else inputs[0]))
+    labels = output_names or ([f"output_{i}" for i in range(len(found))] if len(found) > 1 else ["output"])
+    outputs = [tf_keras.layers.Activation("linear", name=label) for label in labels]
+    return tf_keras.Model(inputs, [make(one) for make, one in zip(outputs, found, strict=True)], name=name)
+
+
+# ── the proof ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare(model: Keras3Model, carried: KerasModel) -> tuple[float, float]:
+    """The largest difference of the two models' outputs, relative to the largest output, on random and extreme inputs.
+
+    Random: 4 standard-normal examples (integers: uniform below the smallest table they index). Extreme: zeros, ones,
+    noise of size 1000, 1e-6 and 255 and of ±1000 only, one example each (a constant 1000 would compare the rounding of
+    a LayerNormalization that has no variance).
+    """
+    limit = _smallest_table(model)
+    errors: list[float] = []
+    for make in (_random, _extreme):
+        given = _inputs(model, make, limit)
+        theirs = tf.nest.flatten(_call(model, given))
+        mine = tf.nest.flatten(carried(given if len(given) > 1 else given[0], training=False))
+        errors.append(max(relative_error(np.asarray(a), np.asarray(b)) for a, b in zip(theirs, mine, strict=True)))
+    return errors[0], errors[1]
+
+
+def _call(model: Keras3Model, given: list[Any]) -> Any:
+    if _nested(model):
+        return model(dict(zip(sorted(model._inputs_struct), given, strict=True)), training=False)
+    return model(given if len(given) > 1 else given[0], training=False)
+
+
+def relative_error(expected: NDArray[Any], got: NDArray[Any]) -> float:
+    """max |got − expected| / max |expected|; where both are not finite in the same places these are left out."""
+    if expected.shape != got.shape:
+        return float("inf")
+    expected, got = expected.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(got)):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(got[finite] - expected[finite]).max() / max(np.abs(expected[finite]).max(), 1e-12))
+
+
+def _smallest_table(model: Keras3Model) -> int:
+    layers = getattr(model, "_flatten_layers", list)()
+    sizes = [getattr(one, name, None) for one in layers for name in ("input_dim", "num_tokens")]
+    return min([size for size in sizes if isinstance(size, int)], default=2)
+
+
+def _inputs(model: Keras3Model, make: Callable[[tuple[int, ...], Any, int], Any], limit: int) -> list[Any]:
+    found: list[Any] = []
+    for tensor in keras.tree.flatten(model.inputs):
+        unknown = 64 if len(tensor.shape) == 4 else 16
+        shape = tuple(int(side or unknown) for side in tensor.shape[1:])
+        found.append(tf.constant(make(shape, np.dtype(str(tensor.dtype)), limit)))
+    return found
+
+
+def _random(shape: tuple[int, ...], dtype: Any, limit: int) -> NDArray[Any]:
+    rng = np.random.default_rng(0)
+    if dtype.kind == "f":
+        return rng.standard_normal((4, *shape)).astype(dtype)
+    return rng.integers(0, limit, (4, *shape)).astype(dtype)
+
+
+def _extreme(shape: tuple[int, ...], dtype: Any, limit: int) -> NDArray[Any]:
+    if dtype.kind != "f":
+        return np.stack([np.full(shape, value, dtype) for value in (0, limit - 1, limit // 2)])
+    noise = np.random.default_rng(1).standard_normal((4, *shape))
+    return np.stack(
+        [
+            np.zeros(shape),
+            np.ones(shape),
+            1000.0 * noise[0],
+            1e-6 * noise[1],
+            1000.0 * np.sign(noise[2]),
+            255.0 * np.abs(noise[3]),
+        ]
+    ).astype(dtype)
