@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from edgedl.core.errors import ModelError
-from edgedl.models.base import BN_MOMENTUM, Family, Head, KerasModel, KerasTensor
+from edgedl.models.base import Family, Head, KerasModel
+from edgedl.models.blocks import conv_bn, require_image
 
 
 class Cnn(Family):
@@ -31,29 +31,9 @@ class Cnn(Family):
         x = inputs
         for stage, filters in enumerate(self.filters, start=1):
             for i in (1, 2):
-                x = conv_bn_relu(x, filters, name=f"stage{stage}_conv{i}")
+                x = conv_bn(x, filters, 3, name=f"stage{stage}_conv{i}")
             x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
         x = layers.GlobalAveragePooling2D(name="average")(x)
         if self.dropout:
             x = layers.Dropout(self.dropout, name="dropout")(x)
         return tf_keras.Model(inputs, head.attach(x), name="cnn")
-
-
-def conv_bn_relu(x: KerasTensor, filters: int, *, name: str) -> KerasTensor:
-    """3×3 convolution, BatchNorm (folded into the convolution by the converters), ReLU; same height and width."""
-    from tf_keras import layers
-
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name)(x)
-    x = layers.BatchNormalization(momentum=BN_MOMENTUM, name=f"{name}_bn")(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
-
-
-def require_image(shape: tuple[int, ...], *, smallest: int, family: str) -> None:
-    """Raise ModelError unless `shape` is (height, width, channels) with sides of at least `smallest`."""
-    if len(shape) != 3 or min(shape[:2]) < smallest:
-        raise ModelError(
-            f"model family {family} cannot take this input",
-            required=f"images of shape (height, width, channels) with sides of at least {smallest}",
-            received=str(shape),
-            advice="Use family mlp for plain features, or fewer stages for small images",
-        )
