@@ -6,6 +6,7 @@ In a child process: an exported file can abort the runtime that loads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,8 @@ def run_file(path: Path, inputs: Mapping[str, NDArray[Any]], *, limits: Limits =
     path: a .tflite or .onnx file. Integer inputs and outputs are quantised and dequantised here, with the file's own
     scales. Raises ModelError when the runtime refuses the file, StageError when the file takes the runtime down.
     """
-    function = _run_tflite if path.suffix == ".tflite" else _run_onnx
     return run_isolated(
-        function,
+        _run_file,
         path,
         dict(inputs),
         stage="inference",
@@ -55,7 +55,26 @@ def _run_keras(path: Path, inputs: Arrays) -> Arrays:
     return dict(zip(model.output_names, outputs, strict=True))
 
 
-def _run_tflite(path: Path, inputs: Arrays) -> Arrays:
+def _run_file(path: Path, inputs: Arrays) -> Arrays:
+    session = open_file(path)
+    _check_names(path, list(session.sizes), inputs)
+    return _in_batches(session.invoke, inputs, session.sizes)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An opened file. invoke: outputs of one batch, in the float model's units. sizes: batch size by input name."""
+
+    invoke: Callable[[Arrays], Arrays]
+    sizes: Mapping[str, int]
+
+
+def open_file(path: Path) -> Session:
+    """A .tflite or .onnx file, ready to run in this process (call it in a child). Raises ModelError."""
+    return _open_tflite(path) if path.suffix == ".tflite" else _open_onnx(path)
+
+
+def _open_tflite(path: Path) -> Session:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -65,13 +84,13 @@ def _run_tflite(path: Path, inputs: Arrays) -> Arrays:
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"LiteRT cannot run {path.name}", received=str(error).strip().splitlines()[0][:300]) from None
     takes, gives = runner.get_input_details(), runner.get_output_details()
-    _check_names(path, list(takes), inputs)
 
     def invoke(batch: Arrays) -> Arrays:
+        interpreter.reset_all_variables()  # a fused LSTM would go on from the last example's state
         stored = runner(**{name: _quantize(batch[name], details) for name, details in takes.items()})
         return {name: _dequantize(stored[name], details) for name, details in gives.items()}
 
-    return _in_batches(invoke, inputs, {name: details["shape"][0] for name, details in takes.items()})
+    return Session(invoke, {name: int(details["shape"][0]) for name, details in takes.items()})
 
 
 def _quantize(values: NDArray[Any], details: Mapping[str, Any]) -> NDArray[Any]:
@@ -90,7 +109,7 @@ def _dequantize(stored: NDArray[Any], details: Mapping[str, Any]) -> NDArray[Any
     return ((stored.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
-def _run_onnx(path: Path, inputs: Arrays) -> Arrays:
+def _open_onnx(path: Path) -> Session:
     import onnxruntime
 
     try:
@@ -103,7 +122,6 @@ def _run_onnx(path: Path, inputs: Arrays) -> Arrays:
         ) from None
     takes = {one.name: one for one in session.get_inputs()}
     names = [one.name for one in session.get_outputs()]
-    _check_names(path, list(takes), inputs)
     types = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
     def invoke(batch: Arrays) -> Arrays:
@@ -112,7 +130,7 @@ def _run_onnx(path: Path, inputs: Arrays) -> Arrays:
         return dict(zip(names, found, strict=True))
 
     sizes = {name: one.shape[0] if isinstance(one.shape[0], int) else 64 for name, one in takes.items()}
-    return _in_batches(invoke, inputs, sizes)
+    return Session(invoke, sizes)
 
 
 def _check_names(path: Path, takes: list[str], inputs: Arrays) -> None:

@@ -58,7 +58,10 @@ def _convert(saved_model: Path, target: Path, contract: Contract, name: str, lay
     loaded = tf.saved_model.load(str(saved_model))  # holds the variables that the signature only refers to
     signature = loaded.signatures[SIGNATURE]
     # Frozen first: a captured constant would otherwise become an input that the app has to feed.
-    frozen, graph = convert_variables_to_constants_v2_as_graph(signature)
+    # Loops whole and functions inlined: so tf2onnx sees an LSTM in the loop that Keras made of it.
+    frozen, graph = convert_variables_to_constants_v2_as_graph(
+        signature, lower_control_flow=False, aggressive_inlining=True
+    )
     keras_outputs = sorted(signature.structured_outputs)  # the order in which TensorFlow flattens a dictionary
     inputs = [tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource]
     outputs = [tensor.name for tensor in frozen.outputs]
@@ -66,6 +69,7 @@ def _convert(saved_model: Path, target: Path, contract: Contract, name: str, lay
         model, _ = tf2onnx.convert.from_graph_def(graph, input_names=inputs, output_names=outputs, opset=OPSET)
     except Exception as error:
         raise ModelError("tf2onnx refuses this model", received=str(error).strip().splitlines()[0][:400]) from None
+    replace_erfc(model)
     names = {tensor: tensor.partition(":")[0] for tensor in inputs} | dict(zip(outputs, keras_outputs, strict=True))
     rename_tensors(model.graph, names)
     order_like(model.graph.output, [output.name for output in contract.outputs])
@@ -84,6 +88,25 @@ def rename_tensors(graph: Any, names: Mapping[str, str]) -> None:
     for values in (graph.input, graph.output, graph.value_info, graph.initializer):
         for value in values:
             value.name = names.get(value.name, step_aside.get(value.name, value.name))
+
+
+def replace_erfc(model: Any) -> None:
+    """Erfc(x) → 1 − Erf(x): tf2onnx writes an exact GELU's Erfc as it is, but ONNX has no such op."""
+    import onnx
+
+    kinds: dict[str, int] = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    nodes: list[Any] = []
+    for node in model.graph.node:
+        if node.op_type != "Erfc":
+            nodes.append(node)
+            continue
+        one, erf = f"{node.output[0]}__one", f"{node.output[0]}__erf"
+        kind = kinds.get(node.output[0]) or onnx.TensorProto.FLOAT
+        model.graph.initializer.append(onnx.helper.make_tensor(one, kind, [], [1.0]))
+        nodes.append(onnx.helper.make_node("Erf", [node.input[0]], [erf], name=f"{node.name}__erf"))
+        nodes.append(onnx.helper.make_node("Sub", [one, erf], [node.output[0]], name=node.name))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def order_like(values: Any, names: list[str]) -> None:
@@ -174,8 +197,13 @@ def _quantize(
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            # Widening weight scales for the sake of int32 biases fails on biases of several axes (ORT 1.31).
+            extra_options={"QDQDisableWeightAdjustForInt32Bias": True},
         )
         save(onnx.load(str(quantized)), target, contract, name, layers)
+    except (ValueError, RuntimeError, KeyError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError("ONNX Runtime cannot quantize this model", received=reason[:300]) from None
     finally:
         prepared.unlink(missing_ok=True)
         quantized.unlink(missing_ok=True)

@@ -57,7 +57,7 @@ class Mamba(Family):
         u = layers.DepthwiseConv1D(self.kernel, activation=silu, name=f"{name}_conv")(u)
         rank = -(-self.width // 16)
         delta = layers.Dense(rank, use_bias=False, name=f"{name}_delta_low")(u)
-        delta = layers.Dense(inner, activation="softplus", bias_initializer=_delta_bias(), name=f"{name}_delta")(delta)
+        delta = layers.Dense(inner, bias_initializer=_delta_bias(), name=f"{name}_delta")(delta)
         b = layers.Dense(self.states, use_bias=False, name=f"{name}_B")(u)
         c = layers.Dense(self.states, use_bias=False, name=f"{name}_C")(u)
         y = SelectiveScan(name=f"{name}_scan")([u, delta, b, c])

@@ -48,7 +48,7 @@ def test_help_is_quick() -> None:
 
 
 def test_the_public_surface() -> None:
-    assert edgedl.__all__ == ["check", "compress", "export", "profile", "run", "train", "verify"]
+    assert edgedl.__all__ == ["check", "compress", "export", "generate", "profile", "run", "sample", "train", "verify"]
     assert all(callable(getattr(edgedl, name)) for name in edgedl.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = edgedl.trian  # pyright: ignore[reportAttributeAccessIssue]

@@ -20,13 +20,17 @@ from edgedl.pipeline.data.base import (
     normalize,
 )
 from edgedl.pipeline.data.checks import nearest
+from edgedl.pipeline.data.copy_sequence import CopySequence
 from edgedl.pipeline.data.csv_table import CsvTable
 from edgedl.pipeline.data.digits import Digits
+from edgedl.pipeline.data.gaussian_ring import GaussianRing
 from edgedl.pipeline.data.idx import Idx
 from edgedl.pipeline.data.image_folder import ImageFolder
 from edgedl.pipeline.data.keras_sets import KerasSet
 from edgedl.pipeline.data.npz import Npz
 from edgedl.pipeline.data.option import parse_data_option
+from edgedl.pipeline.data.shapes import Shapes
+from edgedl.pipeline.data.sine_mixture import SineMixture
 from edgedl.pipeline.data.split import load_splits
 from edgedl.pipeline.data.stream import (
     balanced_class_weights,
@@ -34,8 +38,21 @@ from edgedl.pipeline.data.stream import (
     examples_array,
     training_batches,
 )
+from edgedl.pipeline.data.tic_tac_toe import TicTacToe
 
-_Sources: TypeAlias = Digits | Npz | Idx | ImageFolder | CsvTable | KerasSet
+_Sources: TypeAlias = (
+    Digits
+    | Npz
+    | Idx
+    | ImageFolder
+    | CsvTable
+    | KerasSet
+    | CopySequence
+    | GaussianRing
+    | Shapes
+    | SineMixture
+    | TicTacToe
+)
 
 
 def _known_source(section: object) -> object:
@@ -53,19 +70,24 @@ SourceConfig: TypeAlias = Annotated[_Sources, Discriminator("source"), BeforeVal
 __all__ = [
     "ArrayExamples",
     "Augment",
+    "CopySequence",
     "CsvTable",
     "Digits",
     "Examples",
+    "GaussianRing",
     "Idx",
     "ImageFolder",
     "KerasSet",
     "Normalize",
     "Npz",
     "RawData",
+    "Shapes",
+    "SineMixture",
     "Source",
     "SourceConfig",
     "SplitConfig",
     "Splits",
+    "TicTacToe",
     "balanced_class_weights",
     "evaluation_batches",
     "examples_array",

@@ -70,6 +70,10 @@ class Source(Section):
     source: str
     split: SplitConfig = Field(default=SplitConfig(), description="How much of the data validates and tests the model.")
     classes: tuple[str, ...] | None = Field(default=None, description="Only examples of these classes, by label.")
+    normal: tuple[str, ...] | None = Field(
+        default=None,
+        description="For anomaly detection: train on these classes only; in the test all others are anomalies.",
+    )
     examples_per_class: PositiveInt | None = Field(
         default=None, description="At most so many training examples of each class, drawn with the recipe's seed."
     )

@@ -35,6 +35,8 @@ def load_splits(source: Source, split: SplitConfig, seed: int) -> Splits:
     train, validation, test = draw(raw, split, seed, where)
     if source.examples_per_class is not None:
         train = few_of_each(train, source.examples_per_class, raw, seed, where)
+    if source.normal is not None:
+        raw, (train, validation, test) = only_normal(raw, (train, validation, test), source.normal, where)
     parts = {"train": train, "validation": validation, "test": test}
     for name, part in parts.items():
         _mention_absent_classes(name, part, raw.labels)
@@ -83,6 +85,28 @@ def only_classes(raw: RawData, classes: tuple[str, ...], where: str) -> RawData:
     )
 
 
+def only_normal(
+    raw: RawData, parts: tuple[Examples, Examples, Examples], normal: tuple[str, ...], where: str
+) -> tuple[RawData, tuple[Examples, Examples, Examples]]:
+    """Training and validation without anomalies, the test with all; targets: 1 for an anomaly. Raises DataError."""
+    if raw.task != "classification":
+        raise DataError(f"{where} has no classes, of which some are normal", received=raw.task)
+    if unknown := [label for label in normal if label not in raw.labels]:
+        raise DataError(
+            f"{where} has no class {listed(unknown)}", required=f"classes such as {listed(raw.labels[:10])}"
+        )
+    if len(set(normal)) == len(raw.labels):
+        raise DataError(f"{where}: data.normal leaves no class that is an anomaly")
+    anomalous = ~np.isin(np.arange(len(raw.labels)), [raw.labels.index(label) for label in normal])
+
+    def told(part: Examples, *, all_of_them: bool) -> Examples:
+        kept = part if all_of_them else part.select(np.flatnonzero(~anomalous[part.targets]))
+        return Relabelled(kept, anomalous[kept.targets].astype(np.int64))
+
+    train, validation, test = (told(part, all_of_them=i == 2) for i, part in enumerate(parts))
+    return replace(raw, task="anomaly-detection", labels=()), (train, validation, test)
+
+
 def few_of_each(train: Examples, n: int, raw: RawData, seed: int, where: str) -> Examples:
     """At most `n` training examples of each class."""
     if raw.task != "classification":
@@ -98,7 +122,7 @@ def draw(raw: RawData, split: SplitConfig, seed: int, where: str) -> tuple[Examp
     Stratified by class (scikit-learn's StratifiedShuffleSplit), plain random for regression. Raises DataError.
     """
     n = len(raw.examples)
-    at_least = max(1, len(raw.labels))
+    at_least = max(1, len(raw.labels)) if raw.task == "classification" else 1
     n_test = 0 if raw.test is not None else count_of(split.test, n, at_least)
     n_validation = 0 if raw.validation is not None else count_of(split.validation, n, at_least)
     strata = raw.examples.targets if raw.task == "classification" else None
@@ -157,13 +181,16 @@ def _check_enough(
 
 
 def class_counts(examples: Examples, labels: tuple[str, ...]) -> dict[str, int]:
-    """How many examples of each class, by its name."""
+    """How many examples of each class, by its name; nothing where an example has more than one target."""
+    if examples.targets.ndim != 1:
+        return {}
     counts = np.bincount(examples.targets, minlength=len(labels))
     return {label: int(count) for label, count in zip(labels, counts, strict=True)}
 
 
 def _mention_absent_classes(name: str, examples: Examples, labels: tuple[str, ...]) -> None:
-    if absent := [label for label, count in class_counts(examples, labels).items() if not count] if labels else []:
+    counts = class_counts(examples, labels) if labels else {}
+    if absent := [label for label, count in counts.items() if not count]:
         reporter().warn(f"the {name} split has no example of {listed(absent)}")
 
 

@@ -2,8 +2,9 @@
 
     train ──► compress ──► export ──► verify ──► profile ──► check
 
-Each verb returns a typed result (`edgedl.core.artifacts`); `run` does them all on one recipe. Importing this module
-imports nothing heavy: a verb is loaded when it is first used.
+Each verb returns a typed result (`edgedl.core.artifacts`); `run` does them all on one recipe. `generate` and `sample`
+run exported language and diffusion models in their loops. Importing this module imports nothing
+heavy: a verb is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgedl.export.decoding import generate
+    from edgedl.export.sampling import sample
     from edgedl.pipeline.verbs import check, compress, export, profile, run, train, verify
 
-__all__ = ["check", "compress", "export", "profile", "run", "train", "verify"]
+__all__ = ["check", "compress", "export", "generate", "profile", "run", "sample", "train", "verify"]
+
+_ELSEWHERE = {"generate": "edgedl.export.decoding", "sample": "edgedl.export.sampling"}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("edgedl.pipeline.verbs"), name)
+        return getattr(importlib.import_module(_ELSEWHERE.get(name, "edgedl.pipeline.verbs")), name)
     if name == "__version__":
         from importlib.metadata import version
 

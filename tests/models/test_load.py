@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from edgedl.core.errors import ModelError
-from edgedl.models import FAMILIES, Head
 from edgedl.models.load import bring_in, identify, inspect_keras
 
 pytestmark = pytest.mark.tensorflow
@@ -73,13 +72,3 @@ def test_a_damaged_model_is_one_line(files: dict[str, Path], tmp_path: Path) -> 
     with pytest.raises(ModelError) as caught:
         inspect_keras(tmp_path / "half.h5")
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_builds_for_both_tasks(family: type) -> None:
-    for task, units in (("classification", 7), ("regression", 2)):
-        model = family().build("x", (16, 16, 3), Head(task, units))
-        assert model.input_names == ["x"]
-        assert model.output_shape == (None, units)
-        names = [layer.name for layer in model.layers]
-        assert len(names) == len(set(names))
