@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all matrix lint clean
 
 setup: .venv/.ready
 
@@ -20,6 +20,9 @@ test: setup
 
 test-all: setup
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+matrix: setup
+	$(BIN)/python benchmarks/support_matrix.py
 
 lint: setup
 	$(BIN)/ruff format --check .

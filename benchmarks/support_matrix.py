@@ -145,7 +145,7 @@ def _cell(row: Row, cell: Row, reasons: list[str]) -> str:
         return f"✗ [{reasons.index(cell['reason']) + 1}](#reasons)"
     text = f"{cell['latency_us']:,.0f} µs"
     if cell.get("loss") is not None:
-        text += f", {-cell['loss']:+.2f} points" if row["is_share"] else f", {cell['loss']:+.2g}"
+        text += f", {0.0 - cell['loss']:+.2f} points" if row["is_share"] else f", {cell['loss']:+.2g}"
     return text
 
 

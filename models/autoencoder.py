@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -24,6 +25,8 @@ class Autoencoder(Family):
 
     tasks: ClassVar[tuple[Task, ...]] = ("anomaly-detection", "reconstruction")
     any_data: ClassVar[Task | None] = "reconstruction"
+
+    presets: ClassVar[tuple[Mapping[str, Any], ...]] = ({"kind": "dense"}, {"kind": "conv", "hidden": (16, 32)})
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes, dense: (b, n) → hidden … → bottleneck → … hidden → (b, n); conv: sides are halved at each step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -58,6 +59,8 @@ class Family(Section):
 
     family: str
 
+    presets: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    """Settings that `edgedl models` lists: the sizes that the papers name."""
     tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
     """What its models do with data made for that."""
     any_data: ClassVar[Task | None] = None

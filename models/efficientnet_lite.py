@@ -7,7 +7,8 @@ are not scaled.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,6 +32,8 @@ class EfficientNetLite(Family):
     version: Literal[0, 1, 2, 3, 4] = Field(default=0, description="Lite0 … Lite4.")
     width: float = Field(default=1.0, gt=0.0, le=2.0, description="A further width multiplier, for small devices.")
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
+
+    presets: ClassVar[tuple[Mapping[str, Any], ...]] = tuple({"version": version} for version in SCALES)
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes, Lite0 at 224×224: 112×112×32 → … → 7×7×320 → 7×7×1280 → units."""

@@ -59,10 +59,12 @@ def macs_of_layer(layer: Any) -> int:
 
     Every weight of a convolution's kernel is used once at each output position (a transposed one's: input position),
     a dense kernel once at each position before its last axis, a recurrent kernel once a time step. Layers without
-    kernels count as 0, as the literature does.
+    kernels count as 0, as the literature does; those of edgedl's own that multiply without one tell their `macs`.
     """
     from tf_keras import layers
 
+    if (own := getattr(layer, "macs", None)) is not None:
+        return int(own)
     if isinstance(layer, (layers.Wrapper, layers.RNN)):
         steps = _positions(layer.input_shape)[0] if len(layer.input_shape) > 2 else 1
         return steps * sum(math.prod(weight.shape) for weight in layer.weights if "kernel" in weight.name)

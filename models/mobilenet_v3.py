@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -61,6 +62,8 @@ class MobileNetV3(Family):
     alpha: float = Field(default=1.0, gt=0.0, le=2.0, description="Width multiplier α.")
     squeeze: bool = Field(default=True, description="Squeeze-and-excite; without it accelerators are happier.")
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
+
+    presets: ClassVar[tuple[Mapping[str, Any], ...]] = ({"size": "small"}, {"size": "large"})
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes, small at 224×224: 112×112×16 → … → 7×7×96 → 7×7×576 → 1024 → units."""

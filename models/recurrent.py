@@ -6,7 +6,8 @@ the int8 converter down.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -27,6 +28,13 @@ class Recurrent(Family):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout after each layer, during training.")
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression", "next-token")
+
+    presets: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"cell": "rnn"},
+        {"cell": "lstm"},
+        {"cell": "gru"},
+        {"cell": "lstm", "bidirectional": True},
+    )
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes: (b, t, c) → (b, t, width) … → (b, width) → (b, units); twice the width where bidirectional."""

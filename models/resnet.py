@@ -7,7 +7,8 @@ arXiv:2106.07597), with 1×1 convolutions where the sides change.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,6 +34,8 @@ class ResNet(Family):
     )
     width: float = Field(default=1.0, gt=0.0, le=4.0, description="Width multiplier on all channels.")
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="Dropout before the head, during training.")
+
+    presets: ClassVar[tuple[Mapping[str, Any], ...]] = tuple({"depth": depth} for depth in (8, 18, 34, 50, 101, 152))
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes, depth 50 at 224×224: stem 56×56×64 → 56×56×256 → 28×28×512 → 14×14×1024 → 7×7×2048 → units.

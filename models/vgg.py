@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -27,6 +28,8 @@ class Vgg(Family):
     dense: PositiveInt = Field(default=4096, description="Units of the two dense layers.")
     batch_norm: bool = Field(default=True, description="BatchNorm after each convolution; the paper has none.")
     dropout: float = Field(default=0.5, ge=0.0, lt=1.0, description="Dropout in the dense layers, during training.")
+
+    presets: ClassVar[tuple[Mapping[str, Any], ...]] = tuple({"depth": depth} for depth in CONVOLUTIONS)
 
     def build(self, input_name: str, input_shape: tuple[int, ...], head: Head) -> KerasModel:
         """Shapes at 224×224: 112×112×64 → 56×56×128 → 28×28×256 → 14×14×512 → 7×7×512 → dense → dense → units."""

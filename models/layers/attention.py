@@ -32,6 +32,11 @@ class Attention(tf_keras.layers.Layer):
         _, self.length, self.channels = input_shape[0]
         super().build(input_shape)
 
+    @property
+    def macs(self) -> int:
+        """Of q kᵀ and of its product with v."""
+        return 2 * self.length**2 * self.channels
+
     def call(self, inputs: Any) -> Any:
         """Shapes: (b, t, h·d) ×3 → (b, h, t, d) → scores (b, h, t, t) → (b, t, h·d)."""
         q, k, v = (self._split(one) for one in inputs)

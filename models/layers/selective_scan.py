@@ -29,6 +29,11 @@ class SelectiveScan(tf_keras.layers.Layer):
         self.d = self.add_weight(name="D", shape=(channels,), initializer="ones")
         super().build(input_shape)
 
+    @property
+    def macs(self) -> int:
+        """Of the recurrence as it is written: three products a step, channel and state."""
+        return 3 * self.length * int(self.a_log.shape[0] * self.a_log.shape[1])
+
     def call(self, inputs: Any) -> Any:
         """The states are (b, t, d, n).
 

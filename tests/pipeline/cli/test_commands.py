@@ -206,8 +206,21 @@ def test_doctor_names_what_is_missing_and_what_brings_it(cli: Cli, monkeypatch: 
 def test_devices_and_models_are_lists(cli: Cli) -> None:
     devices = cli("devices", "--json").content
     assert ("cpu", True) in [(one["name"], one["available"]) for one in devices]
-    assert [one["family"] for one in cli("models", "--json").content] == ["mlp", "cnn", "ds-cnn"]
+    families = [one["family"] for one in cli("models", "--json").content]
+    assert {"mlp", "resnet", "recurrent", "mamba", "ddpm"} <= set(families)
     assert "ds-cnn" in cli("models").out
+
+
+@pytest.mark.tensorflow
+def test_sizes_of_the_zoo_at_an_input(cli: Cli) -> None:
+    found = {
+        (one["family"], *one["settings"].values()): one for one in cli("models", "--input", "32x3", "--json").content
+    }
+    assert found["recurrent", "lstm"]["parameters"] == 4 * 32 * (3 + 32 + 1) + 33 * 10
+    assert found["recurrent", "lstm"]["macs"] == 32 * 4 * 32 * (3 + 32) + 320
+    assert found["resnet", 8]["parameters"] is None
+    assert "images of shape" in found["resnet", 8]["reason"]
+    cli("models", "--input", "32xtall").refused("--input", "96x96x3")
     assert "cpu" in cli("devices", "--quiet").out
 
 
