@@ -44,6 +44,12 @@ def _trainee(denoiser: KerasModel, family: Any, contract: Contract) -> KerasMode
         def __init__(self) -> None:
             super().__init__(name="denoising")
             self.denoiser = denoiser
+            self.mean_loss = tf_keras.metrics.Mean(name="loss")  # of an epoch; a step's own would be its last batch's
+
+        @property
+        def metrics(self) -> list[Any]:
+            """What is reset at the start of an epoch and of a validation."""
+            return [self.mean_loss]
 
         def compile_with(self, make_optimizer: Any, **options: Any) -> None:
             """make_optimizer: () → a new optimizer."""
@@ -68,11 +74,15 @@ def _trainee(denoiser: KerasModel, family: Any, contract: Contract) -> KerasMode
                 loss = self.loss_of(data[0], tf.stack([29, 2 * step]), training=True)
             variables = self.denoiser.trainable_variables
             self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-            return {"loss": loss}
+            self.mean_loss.update_state(loss)
+            return {"loss": self.mean_loss.result()}
 
         def test_step(self, data: Any) -> dict[str, Any]:
             """The loss with the same noise in every epoch."""
-            return {"loss": self.loss_of(data[0], tf.constant([31, 0]), training=False)}
+            self.mean_loss.update_state(
+                self.loss_of(data[0], tf.constant([31, 0]), training=False), tf.shape(data[0])[0]
+            )
+            return {"loss": self.mean_loss.result()}
 
     return Denoising()
 
