@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias, get_args
 from pydantic import BeforeValidator, Discriminator
 from pydantic_core import PydanticCustomError
 
+from edgedl.pipeline.data.audio_folder import AudioFolder
 from edgedl.pipeline.data.augment import Augment
 from edgedl.pipeline.data.base import (
     ArrayExamples,
@@ -35,7 +36,15 @@ from edgedl.pipeline.data.stream import (
     training_batches,
 )
 
-_Sources: TypeAlias = Digits | Npz | Idx | ImageFolder | CsvTable | KerasSet
+_Sources: TypeAlias = (
+    Digits
+    | Npz
+    | Idx
+    | ImageFolder
+    | CsvTable
+    | KerasSet
+    | AudioFolder
+)  # fmt: skip
 
 
 def _known_source(section: object) -> object:
@@ -52,6 +61,7 @@ SourceConfig: TypeAlias = Annotated[_Sources, Discriminator("source"), BeforeVal
 
 __all__ = [
     "ArrayExamples",
+    "AudioFolder",
     "Augment",
     "CsvTable",
     "Digits",
