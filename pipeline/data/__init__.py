@@ -28,6 +28,7 @@ from edgedl.pipeline.data.image_folder import ImageFolder
 from edgedl.pipeline.data.keras_sets import KerasSet
 from edgedl.pipeline.data.npz import Npz
 from edgedl.pipeline.data.option import parse_data_option
+from edgedl.pipeline.data.series import Series
 from edgedl.pipeline.data.split import load_splits
 from edgedl.pipeline.data.stream import (
     balanced_class_weights,
@@ -44,6 +45,7 @@ _Sources: TypeAlias = (
     | CsvTable
     | KerasSet
     | AudioFolder
+    | Series
 )  # fmt: skip
 
 
@@ -72,6 +74,7 @@ __all__ = [
     "Normalize",
     "Npz",
     "RawData",
+    "Series",
     "Source",
     "SourceConfig",
     "SplitConfig",

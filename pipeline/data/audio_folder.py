@@ -10,12 +10,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from edgedl.core import audio
 from edgedl.core.config import InputPath
@@ -24,23 +23,10 @@ from edgedl.core.contract import AudioFrontEnd, InputContract
 from edgedl.core.errors import ConfigError, DataError
 from edgedl.pipeline.data.base import ArrayExamples, RawData, Source
 from edgedl.pipeline.data.checks import listed, one_class_only
-from edgedl.pipeline.data.files import FileTree, file_tree
+from edgedl.pipeline.data.files import FileTree, Pattern, file_tree, has_group
 from edgedl.pipeline.data.sound import fixed_length, read_wav, resampled
 
 _CHUNK = 64  # clips whose features are computed at once
-
-
-def _regular(pattern: str) -> str:
-    try:
-        names = re.compile(pattern).groupindex
-    except re.error as error:
-        raise PydanticCustomError("pattern", "{message}", {"message": f"a regular expression ({error})"}) from None
-    if not {"label", "group"} & set(names):
-        raise PydanticCustomError("pattern", "a regular expression with a group (?P<label>…) or (?P<group>…)")
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_regular)]
 
 
 class AudioFolder(Source):
@@ -108,7 +94,9 @@ class AudioFolder(Source):
             normalize="none" if self.features == "none" else self.normalize,
             labels=labels,
             skipped=bad,
-            groups=np.array([groups.index(clip.group) for clip in clips], np.int64) if _grouped(self.pattern) else None,
+            groups=np.array([groups.index(clip.group) for clip in clips], np.int64)
+            if has_group(self.pattern)
+            else None,
         )
 
     def _front_end(self, tree: FileTree, rates: dict[str, int]) -> AudioFrontEnd:
@@ -175,10 +163,6 @@ class Clip:
     group: str
 
 
-def _grouped(pattern: str | None) -> bool:
-    return pattern is not None and "group" in re.compile(pattern).groupindex
-
-
 def find_clips(tree: FileTree, pattern: str | None) -> list[Clip]:
     """All WAV files with their class. Raises DataError."""
     compiled = re.compile(pattern) if pattern else None
@@ -196,7 +180,7 @@ def find_clips(tree: FileTree, pattern: str | None) -> list[Clip]:
                 required="a folder for each class" if by_folder else f"a path that {pattern!r} finds a label in",
                 advice="Set data.pattern with (?P<label>…)" if by_folder else "Correct data.pattern, or move the file",
             )
-        group = found["group"] if found and _grouped(pattern) and found["group"] else name
+        group = found["group"] if found and has_group(pattern) and found["group"] else name
         clips.append(Clip(name, label, group))
     if not clips:
         others = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in tree.files)

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import SplitRecord
 from edgedl.core.config import Section
-from edgedl.core.contract import InputContract, Task
+from edgedl.core.contract import Contract, InputContract, Task
 from edgedl.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -202,6 +202,10 @@ class RawData:
     groups: NDArray[np.int64] | None = None
 
 
+FOLDING: frozenset[Task] = frozenset({"classification", "regression", "segmentation", "policy-value"})
+"""Tasks whose models may standardise their input; the others answer in the input's own units, or are given more."""
+
+
 @dataclass(frozen=True)
 class Standardisation:
     """(raw − mean) / std per channel (last axis), as a fixed layer at the model's input: the app feeds raw values."""
@@ -232,6 +236,12 @@ class Splits:
         if self.folded is None:
             return self
         return replace(self, input=replace(self.input, mean=self.folded.mean, std=self.folded.std), folded=None)
+
+    def as_given(self, contract: Contract) -> Splits:
+        """The same data as the model with this contract takes it: its input's name, and who standardises."""
+        given = contract.inputs[0]
+        inside = contract.task in FOLDING and (given.mean, given.std) == (self.input.mean, self.input.std)
+        return (self if inside else self.unfolded()).named(given.name)
 
     def named(self, name: str) -> Splits:
         """The same data for a model whose input is called `name`."""

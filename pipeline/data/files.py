@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import functools
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from edgedl.core.errors import DataError
 from edgedl.pipeline.data.checks import existing_file, existing_folder
+
+
+def _regular(pattern: str) -> str:
+    try:
+        names = re.compile(pattern).groupindex
+    except re.error as error:
+        raise PydanticCustomError("pattern", "{message}", {"message": f"a regular expression ({error})"}) from None
+    if not {"label", "group"} & set(names):
+        raise PydanticCustomError("pattern", "a regular expression with a group (?P<label>…) or (?P<group>…)")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_regular)]
+"""A regular expression that is searched in a file's path for its class or for what it belongs to."""
+
+
+def has_group(pattern: str | None) -> bool:
+    """Whether files that share a (?P<group>…) stay together."""
+    return pattern is not None and "group" in re.compile(pattern).groupindex
 
 
 @dataclass(frozen=True)
