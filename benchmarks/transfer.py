@@ -1,4 +1,4 @@
-"""What transfer learning brings: pretrained on half of CIFAR-10's classes, moved to the other half with 10 examples each.
+"""What transfer learning brings: pretrained on half of CIFAR-10's classes, moved to the others with 10 examples each.
 
     python benchmarks/transfer.py cifar10.npz [--seeds 3]
 

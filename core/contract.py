@@ -21,6 +21,61 @@ Task = Literal[
 ]
 
 
+Resize = Literal["none", "stretch", "fit-pad", "center-crop"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box"]
+
+
+@dataclass(frozen=True)
+class AudioFrontEnd:
+    """What becomes of a sound before the model; `core.audio` says it to the coefficient.
+
+    The waveform has `samples` values from -1 to 1 (`raw_range` of 16-bit PCM / 32768), one channel.
+    features: "log-mel", "mfcc", or "waveform" (nothing below `align` applies then).
+    align: where a shorter clip stands among zeros, and what a longer one is cut to.
+    """
+
+    sample_rate_hz: int
+    samples: int
+    align: Literal["start", "center"] = "center"
+    features: Literal["log-mel", "mfcc", "waveform"] = "log-mel"
+    window: int = 480
+    hop: int = 320
+    fft_length: int = 512
+    mel_bins: int = 40
+    low_hz: float = 20.0
+    high_hz: float = 7600.0
+    mel_scale: Literal["htk", "slaney"] = "htk"
+    log_offset: float = 1e-6
+    coefficients: int = 13
+
+    @property
+    def frames(self) -> int:
+        """Windows that fit: 1 + ⌊(samples − window) / hop⌋."""
+        return 1 + (self.samples - self.window) // self.hop
+
+    @property
+    def bins(self) -> int:
+        """Values a frame."""
+        return self.coefficients if self.features == "mfcc" else self.mel_bins
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """How text becomes the model's integers; `core.text` does it.
+
+    kind: "bytes" of UTF-8, or "wordpiece" (greedy longest match in `vocabulary`, as BERT).
+    length: tokens a text is cut or padded to, at its end, with `padding_id`. lowercase: fold before matching.
+    vocabulary: the tokens by their number.
+    """
+
+    kind: Literal["bytes", "wordpiece"]
+    length: int
+    vocabulary: tuple[str, ...]
+    padding_id: int = 0
+    unknown_id: int = 2
+    lowercase: bool = False
+
+
 @dataclass(frozen=True)
 class InputContract:
     """One input of the model.
@@ -30,20 +85,26 @@ class InputContract:
 
     shape: without the batch axis; images are height × width × channels.
     raw_range: smallest and largest raw value the training data promised (0, 255 for 8-bit pixels), or None.
-    resize: how an image of another size becomes `shape`: "stretch" (bilinear, aspect ratio not kept) or "none"
-        (the data already has this size).
+    resize: how an image of another size becomes `shape`: "stretch" (aspect ratio not kept), "fit-pad" (the whole
+        image, centred, on black), "center-crop" (the middle, filling the shape) or "none" (it has this size already).
+    interpolation, antialias: by which filter, and whether it averages over all it covers when an image shrinks.
+    audio, text: how a sound or a text becomes `raw`.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
-    content: Literal["image", "features"] = "features"
+    content: Literal["image", "features", "audio", "text"] = "features"
     color_space: Literal["grayscale", "rgb"] | None = None
     raw_range: tuple[float, float] | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    resize: Literal["none", "stretch"] = "none"
+    resize: Resize = "none"
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
     feature_names: tuple[str, ...] = ()
+    audio: AudioFrontEnd | None = None
+    text: TextTokens | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ EXPORTERS: dict[str, str] = {
     "onnx": "edgedl.export.onnx",
     "saved-model": "edgedl.export.saved_model",
     "c-array": "edgedl.export.c_array",
+    "front-end": "edgedl.export.front_end",
 }
 
 

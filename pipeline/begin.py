@@ -25,7 +25,8 @@ def begin(store: RunStore, recipe: Recipe) -> tuple[TrainedModel, Splits]:
     """
     data = load_splits(recipe.data, recipe.data.split, recipe.seed)
     with kept_recipe(store, recipe):
-        return train_stage(store, recipe, data), data
+        trained = train_stage(store, recipe, data)
+    return trained, data.as_given(trained.contract)
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ def _technique(value: object) -> object:
     return {"method": value} if isinstance(value, str) else value
 
 
-Format: TypeAlias = Literal["tflite", "onnx", "saved-model", "c-array"]
+Format: TypeAlias = Literal["tflite", "onnx", "saved-model", "c-array", "front-end"]
 
 
 class Export(Section):

@@ -225,7 +225,7 @@ def open_run(folder: Path, data: AnyData, made: TrainedModel | CompressedModel |
         if splits is None and trained.data is not None:
             splits = load_data(recipe.data, recipe.seed)
         if splits is not None:
-            splits = splits.named(trained.contract.inputs[0].name)
+            splits = splits.as_given(trained.contract)
         yield Work(store, trained, splits, recipe.seed, recipe.export.batch)
 
 
@@ -257,7 +257,7 @@ def open_file(section: ModelFileSection, data: AnyData, out: Path | str | None, 
         model = section.model_copy(update={"fine_tune": False, "file": path.absolute()}).model_dump(mode="json")
         recipe = check_recipe({"name": name, "seed": seed, "data": source.model_dump(mode="json"), "model": model})
         trained, splits = begin(store, recipe)
-        yield Work(store, trained, splits.named(trained.contract.inputs[0].name), seed, 1)
+        yield Work(store, trained, splits, seed, 1)
 
 
 def _save_in_memory(model: Any, path: Path) -> None:

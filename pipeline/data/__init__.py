@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias, get_args
 from pydantic import BeforeValidator, Discriminator
 from pydantic_core import PydanticCustomError
 
+from edgedl.pipeline.data.audio_folder import AudioFolder
 from edgedl.pipeline.data.augment import Augment
 from edgedl.pipeline.data.base import (
     ArrayExamples,
@@ -29,6 +30,7 @@ from edgedl.pipeline.data.image_folder import ImageFolder
 from edgedl.pipeline.data.keras_sets import KerasSet
 from edgedl.pipeline.data.npz import Npz
 from edgedl.pipeline.data.option import parse_data_option
+from edgedl.pipeline.data.series import Series
 from edgedl.pipeline.data.shapes import Shapes
 from edgedl.pipeline.data.sine_mixture import SineMixture
 from edgedl.pipeline.data.split import load_splits
@@ -47,6 +49,8 @@ _Sources: TypeAlias = (
     | ImageFolder
     | CsvTable
     | KerasSet
+    | AudioFolder
+    | Series
     | CopySequence
     | GaussianRing
     | Shapes
@@ -69,6 +73,7 @@ SourceConfig: TypeAlias = Annotated[_Sources, Discriminator("source"), BeforeVal
 
 __all__ = [
     "ArrayExamples",
+    "AudioFolder",
     "Augment",
     "CopySequence",
     "CsvTable",
@@ -83,6 +88,7 @@ __all__ = [
     "RawData",
     "Shapes",
     "SineMixture",
+    "Series",
     "Source",
     "SourceConfig",
     "SplitConfig",

@@ -3,7 +3,8 @@
 Flips, shifts and rotations as in Krizhevsky et al. 2012 ("ImageNet Classification with Deep CNNs", section 4.1) and
 Simard et al. 2003 ("Best Practices for CNNs Applied to Visual Document Analysis"); noise as in Bishop 1995 ("Training
 with Noise is Equivalent to Tikhonov Regularization"); mixup as in Zhang et al. 2018 ("mixup: Beyond Empirical Risk
-Minimization", equation 1).
+Minimization", equation 1). Of sounds: masks as in Park et al. 2019 ("SpecAugment", arXiv:1904.08779, section 2), and
+noise that is added where it costs no new features (`_add_background`).
 """
 
 from __future__ import annotations
@@ -11,14 +12,47 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
+from edgedl.core import audio
+from edgedl.core.config import InputPath
 from edgedl.core.contract import InputContract
-from edgedl.core.errors import ConfigError
+from edgedl.core.errors import ConfigError, DataError
 from edgedl.pipeline.data.base import Section
+from edgedl.pipeline.data.files import file_tree
+from edgedl.pipeline.data.sound import read_wav, resampled
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+class SpecAugment(Section):
+    """Bands of time and of frequency set to the mean (Park et al. 2019; without time warping, which helps little)."""
+
+    time_masks: int = Field(default=2, ge=0, description="How many.")
+    time_width: float = Field(default=0.15, gt=0.0, le=1.0, description="Each up to this fraction of the frames.")
+    frequency_masks: int = Field(default=2, ge=0, description="How many.")
+    frequency_width: float = Field(default=0.15, gt=0.0, le=1.0, description="Each up to this fraction of the bins.")
+
+
+class Background(Section):
+    """Noise in the background of sounds."""
+
+    folder: InputPath | None = Field(
+        default=None, description="WAV files of noise (folder or zip); by default white Gaussian noise."
+    )
+    snr_db: tuple[float, float] = Field(
+        default=(5.0, 25.0), description="Lowest and highest signal-to-noise ratio, drawn evenly for each example."
+    )
+    share: float = Field(default=0.5, gt=0.0, le=1.0, description="Of the examples that get it.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Background:
+        if self.snr_db[0] > self.snr_db[1]:
+            raise ConfigError("augment.background.snr_db", required="[lowest, highest]", received=str(self.snr_db))
+        return self
 
 
 class Augment(Section):
@@ -37,18 +71,37 @@ class Augment(Section):
         ge=0.0,
         description="Mix pairs of examples and targets, in shares from Beta(mixup, mixup); 0.2 is usual.",
     )
+    time_shift: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Sounds: move by up to this fraction of the clip; silence comes in."
+    )
+    background: Background | None = Field(default=None, description="Sounds: add noise.")
+    spec_augment: SpecAugment | None = Field(default=None, description="Sounds: mask bands of time and frequency.")
 
 
 def check_augment(augment: Augment, contract: InputContract) -> None:
-    """Raise ConfigError if something is asked that only makes sense for images and the input is none."""
-    asked = [name for name in ("flip", "shift", "rotate") if getattr(augment, name)]
-    if asked and contract.content != "image":
+    """Raise ConfigError if something is asked that makes no sense for the input."""
+    kinds = {
+        "images": (("flip", "shift", "rotate"), contract.content == "image"),
+        "sounds": (("time_shift", "background", "spec_augment"), contract.content == "audio"),
+        "numbers": (("noise", "mixup"), contract.dtype.startswith("float")),
+    }
+    for kind, (names, fits) in kinds.items():
+        if (asked := [name for name in names if getattr(augment, name)]) and not fits:
+            raise ConfigError(
+                f"augment.{asked[0]} is for {kind}",
+                required="none for this data" if kind == "numbers" else "augment.noise or augment.mixup for this data",
+                received=f"inputs of shape {contract.shape} ({contract.content})",
+                advice=f"Remove {' and '.join(asked)} from train.augment",
+            )
+    features = contract.audio.features if contract.audio else None
+    if augment.background and features == "mfcc":
         raise ConfigError(
-            f"augment.{asked[0]} is for images",
-            required="augment.noise or augment.mixup for this data",
-            received=f"inputs of shape {contract.shape} ({contract.content})",
-            advice=f"Remove {' and '.join(asked)} from train.augment",
+            "augment.background cannot be added to MFCC, which have lost the bands' power",
+            required="data.features: log-mel, or none",
+            received="mfcc",
         )
+    if augment.spec_augment and features == "waveform":
+        raise ConfigError("augment.spec_augment masks features", required="log-mel or mfcc", received="the waveform")
 
 
 def augment_batch(
@@ -67,11 +120,17 @@ def augment_batch(
     """
     import tensorflow as tf
 
-    seeds = [fold_in(seed, use) for use in range(4)]
+    seeds = [fold_in(seed, use) for use in range(7)]
     if augment.flip:
         inputs = _flip(inputs, augment.flip, seeds[0])
     if augment.shift or augment.rotate:
         inputs = _move(inputs, augment.shift, math.radians(augment.rotate), contract, seeds[1])
+    if augment.time_shift:
+        inputs = _shift_in_time(inputs, augment.time_shift, contract, seeds[4])
+    if augment.background:
+        inputs = _add_background(inputs, augment.background, contract, seeds[5])
+    if augment.spec_augment:
+        inputs = _mask(inputs, augment.spec_augment, seeds[6])
     if augment.noise:
         noise = tf.random.stateless_normal(tf.shape(inputs), seeds[2], stddev=augment.noise, alg="philox")
         inputs = inputs + noise
@@ -125,6 +184,104 @@ def _move(images: tf.Tensor, shift: float, angle: float, contract: InputContract
         fill_mode="CONSTANT",
     )
     return moved + black
+
+
+def _shift_in_time(sounds: tf.Tensor, share: float, contract: InputContract, seed: tf.Tensor) -> tf.Tensor:
+    """Move features by whole frames (waveforms by samples) either way, up to `share` of the clip."""
+    import tensorflow as tf
+
+    assert contract.audio is not None
+    length, n = contract.shape[0], tf.shape(sounds)[0]
+    most = int(share * length)
+    moves = tf.random.stateless_uniform([n, 1], seed, -most, most + 1, tf.int32, alg="philox")
+    origins = tf.range(length)[None] - moves
+    silence = audio.features(contract.audio, np.zeros((1, contract.audio.samples), np.float32))[0, 0]
+    silence = (silence - np.asarray(contract.mean, np.float32)) / np.asarray(contract.std, np.float32)
+    outside = tf.reshape((origins < 0) | (origins >= length), [n, length, *[1] * (len(contract.shape) - 1)])
+    moved = tf.gather(sounds, tf.clip_by_value(origins, 0, length - 1), axis=1, batch_dims=1)
+    return tf.where(outside, tf.constant(silence.reshape(1, 1, *contract.shape[1:]), tf.float32), moved)
+
+
+def _add_background(sounds: tf.Tensor, how: Background, contract: InputContract, seed: tf.Tensor) -> tf.Tensor:
+    """Mix every sound with a random stretch of noise at a random ratio.
+
+    Waveforms are added. For log-mel features the powers in the bands are: E|X + N|² = |X|² + |N|², as the phases of
+    sound and noise have nothing to do with each other; so no feature is computed anew in training.
+    """
+    import tensorflow as tf
+
+    assert contract.audio is not None
+    bank = noise_bank(how, contract)
+    length, n = contract.shape[0], tf.shape(sounds)[0]
+    ones = [1] * (len(contract.shape) - 1)
+    starts = tf.random.stateless_uniform([n, 1], fold_in(seed, 0), 0, len(bank) - length + 1, tf.int32, alg="philox")
+    noise = tf.reshape(tf.gather(tf.constant(bank), starts + tf.range(length)[None]), tf.shape(sounds))
+    snr_db = tf.random.stateless_uniform([n, 1, *ones], fold_in(seed, 1), *how.snr_db, alg="philox")
+    chosen = tf.random.stateless_uniform([n, 1, *ones], fold_in(seed, 2), alg="philox") < how.share
+    axes = list(range(1, len(contract.shape) + 1))
+
+    def strength(power_of_sound: tf.Tensor, power_of_noise: tf.Tensor) -> tf.Tensor:
+        total = tf.reduce_mean(power_of_sound, axes, keepdims=True)
+        noise_total = tf.reduce_mean(power_of_noise, axes, keepdims=True)
+        return tf.math.divide_no_nan(total, noise_total) * 10.0 ** (-snr_db / 10.0)
+
+    if contract.audio.features == "waveform":
+        mixed = sounds + tf.sqrt(strength(tf.square(sounds), tf.square(noise))) * noise
+    else:
+        mean, std = np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
+        offset = contract.audio.log_offset
+        power = tf.nn.relu(tf.exp(sounds * std + mean) - offset)
+        mixed = (tf.math.log(power + strength(power, noise) * noise + offset) - mean) / std
+    return tf.where(chosen, mixed, sounds)
+
+
+_BANK_S = 60.0
+
+
+def noise_bank(how: Background, contract: InputContract) -> NDArray[np.float32]:
+    """Noise to take stretches of: samples (n, 1) of waveforms, or power in the mel bands (frames, bins).
+
+    At most a minute of each file, at least one clip in all. Raises DataError.
+    """
+    assert contract.audio is not None
+    rate, clip = contract.audio.sample_rate_hz, contract.audio.samples
+    if how.folder is None:
+        noise = np.random.default_rng(0).standard_normal(max(2 * clip, int(_BANK_S * rate))).astype(np.float32)
+    else:
+        tree = file_tree(how.folder, "noise folder")
+        names = [name for name in tree.files if name.lower().endswith((".wav", ".wave"))]
+        if not names:
+            raise DataError(f"noise folder {tree.root} has no WAV files")
+        pieces: list[NDArray[np.float32]] = []
+        for name in names:
+            try:
+                heard, wave = read_wav(tree.read(name))
+            except (ValueError, OSError) as error:
+                raise DataError(f"cannot read sound {tree.path(name)}: {error}", advice="Remove it") from None
+            pieces.append(resampled(wave[: int(_BANK_S * heard)], heard, rate))
+        noise = np.concatenate(pieces)
+        noise = np.tile(noise, -(-2 * clip // len(noise)))
+    if contract.audio.features == "waveform":
+        return noise[:, None]
+    return audio.mel_power(contract.audio, noise[None])[0].astype(np.float32)
+
+
+def _mask(sounds: tf.Tensor, how: SpecAugment, seed: tf.Tensor) -> tf.Tensor:
+    """Set bands to 0, the mean of standardised features: width from U[0, W], start from U[0, length − width]."""
+    import tensorflow as tf
+
+    n, ones = tf.shape(sounds)[0], [1] * (len(sounds.shape) - 3)
+    for axis, count, share in ((1, how.time_masks, how.time_width), (2, how.frequency_masks, how.frequency_width)):
+        length = int(sounds.shape[axis])
+        for mask in range(count):
+            random = tf.random.stateless_uniform([2, n, 1], fold_in(seed, 2 * mask + axis - 1), alg="philox")
+            width = tf.floor(random[0] * (share * length + 1))
+            start = tf.floor(random[1] * (length - width + 1))
+            places = tf.range(float(length))[None]
+            hidden = (places >= start) & (places < start + width)
+            shape = [n, length, 1, *ones] if axis == 1 else [n, 1, length, *ones]
+            sounds = tf.where(tf.reshape(hidden, shape), 0.0, sounds)
+    return sounds
 
 
 def _mixup(

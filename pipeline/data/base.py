@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import SplitRecord
 from edgedl.core.config import Section
-from edgedl.core.contract import InputContract, Task
+from edgedl.core.contract import Contract, InputContract, Task
 from edgedl.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ class Source(Section):
     def load(self) -> RawData:
         """Read enough to know every example's target. Raises DataError."""
         raise NotImplementedError
+
+    @property
+    def folds(self) -> bool:
+        """Whether the model, not the app, applies `mean` and `std`."""
+        return False
 
 
 class Examples(Protocol):
@@ -186,7 +191,8 @@ class RawData:
     examples: everything that may be split. validation, test: the source's own splits, if it has them (never mixed in).
     input: how the app must prepare an input (name is set later, from the model); its `mean` and `std` are filled
     from `normalize` once the training split is known. labels: class names, or () for regression.
-    skipped: files that were left out, with the reason.
+    skipped: files that were left out, with the reason. groups: shape (n,), whatever must not be torn apart by the split
+    (a speaker's clips, a series' windows) has the same number; it belongs to `examples`.
     """
 
     examples: Examples
@@ -197,11 +203,27 @@ class RawData:
     validation: Examples | None = None
     test: Examples | None = None
     skipped: tuple[str, ...] = ()
+    groups: NDArray[np.int64] | None = None
+
+
+FOLDING: frozenset[Task] = frozenset({"classification", "regression", "segmentation", "policy-value"})
+"""Tasks whose models may standardise their input; the others answer in the input's own units, or are given more."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """(raw − mean) / std per channel (last axis), as a fixed layer at the model's input: the app feeds raw values."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test examples, and the record of how they were drawn."""
+    """Training, validation and test examples, and the record of how they were drawn.
+
+    folded: what the model has to do first, because neither the stream nor the app does it (`input` says mean 0, std 1).
+    """
 
     train: Examples
     validation: Examples
@@ -211,6 +233,19 @@ class Splits:
     labels: tuple[str, ...]
     record: SplitRecord
     seed: int = field(default=0)
+    folded: Standardisation | None = None
+
+    def unfolded(self) -> Splits:
+        """The same data, standardised before a model that does not do it itself."""
+        if self.folded is None:
+            return self
+        return replace(self, input=replace(self.input, mean=self.folded.mean, std=self.folded.std), folded=None)
+
+    def as_given(self, contract: Contract) -> Splits:
+        """The same data as the model with this contract takes it: its input's name, and who standardises."""
+        given = contract.inputs[0]
+        inside = contract.task in FOLDING and (given.mean, given.std) == (self.input.mean, self.input.std)
+        return (self if inside else self.unfolded()).named(given.name)
 
     def named(self, name: str) -> Splits:
         """The same data for a model whose input is called `name`."""

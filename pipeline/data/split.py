@@ -15,7 +15,17 @@ from edgedl.core.artifacts import SplitRecord
 from edgedl.core.console import reporter
 from edgedl.core.contract import InputContract
 from edgedl.core.errors import DataError
-from edgedl.pipeline.data.base import Examples, Normalize, RawData, Relabelled, Share, Source, SplitConfig, Splits
+from edgedl.pipeline.data.base import (
+    Examples,
+    Normalize,
+    RawData,
+    Relabelled,
+    Share,
+    Source,
+    SplitConfig,
+    Splits,
+    Standardisation,
+)
 from edgedl.pipeline.data.checks import listed
 
 _CHUNK = 256  # examples read at once for statistics
@@ -39,7 +49,8 @@ def load_splits(source: Source, split: SplitConfig, seed: int) -> Splits:
         raw, (train, validation, test) = only_normal(raw, (train, validation, test), source.normal, where)
     parts = {"train": train, "validation": validation, "test": test}
     for name, part in parts.items():
-        _mention_absent_classes(name, part, raw.labels)
+        if raw.task == "classification":
+            _mention_absent_classes(name, part, raw.labels)
     record = SplitRecord(
         source=source.model_dump(mode="json") | {"split": split.model_dump(mode="json")},
         fingerprint=hashlib.sha256("".join(part.fingerprint() for part in parts.values()).encode()).hexdigest(),
@@ -47,15 +58,21 @@ def load_splits(source: Source, split: SplitConfig, seed: int) -> Splits:
         classes={name: class_counts(part, raw.labels) for name, part in parts.items()} if raw.labels else {},
         skipped=raw.skipped,
     )
+    fitted = fit_input(train, raw.input, raw.normalize, where)
+    folded = Standardisation(fitted.mean, fitted.std) if source.folds else None
+    if folded is not None:
+        _mention_coarse_steps(train, folded, where)
+        fitted = replace(fitted, mean=(0.0,), std=(1.0,))
     return Splits(
         train=train,
         validation=validation,
         test=test,
         task=raw.task,
-        input=fit_input(train, raw.input, raw.normalize, where),
+        input=fitted,
         labels=raw.labels,
         record=record,
         seed=seed,
+        folded=folded,
     )
 
 
@@ -80,9 +97,9 @@ def only_classes(raw: RawData, classes: tuple[str, ...], where: str) -> RawData:
 
     examples = chosen(raw.examples)
     assert examples is not None
-    return replace(
-        raw, examples=examples, validation=chosen(raw.validation), test=chosen(raw.test), labels=tuple(classes)
-    )
+    groups = None if raw.groups is None else raw.groups[numbers[raw.examples.targets] >= 0]
+    rest = {"validation": chosen(raw.validation), "test": chosen(raw.test), "groups": groups}
+    return replace(raw, examples=examples, labels=tuple(classes), **rest)
 
 
 def only_normal(
@@ -119,16 +136,22 @@ def few_of_each(train: Examples, n: int, raw: RawData, seed: int, where: str) ->
 def draw(raw: RawData, split: SplitConfig, seed: int, where: str) -> tuple[Examples, Examples, Examples]:
     """Training, validation and test examples; a split that the source has is used as it is.
 
-    Stratified by class (scikit-learn's StratifiedShuffleSplit), plain random for regression. Raises DataError.
+    Stratified by class (scikit-learn's StratifiedShuffleSplit), plain random for regression; where there are groups,
+    group by group. Raises DataError.
     """
     n = len(raw.examples)
     at_least = max(1, len(raw.labels)) if raw.task == "classification" else 1
     n_test = 0 if raw.test is not None else count_of(split.test, n, at_least)
     n_validation = 0 if raw.validation is not None else count_of(split.validation, n, at_least)
     strata = raw.examples.targets if raw.task == "classification" else None
-    _check_enough(strata, raw.labels, n=n, n_validation=n_validation, n_test=n_test, where=where)
-    rest, test_positions = _cut(np.arange(n), n_test, strata, seed)
-    train_positions, validation_positions = _cut(rest, n_validation, strata, seed)
+    if raw.groups is not None:
+        train_positions, validation_positions, test_positions = _cut_groups(
+            raw.groups, n_validation, n_test, seed, where
+        )
+    else:
+        _check_enough(strata, raw.labels, n=n, n_validation=n_validation, n_test=n_test, where=where)
+        rest, test_positions = _cut(np.arange(n), n_test, strata, seed)
+        train_positions, validation_positions = _cut(rest, n_validation, strata, seed)
     return (
         raw.examples.select(train_positions),
         raw.validation if raw.validation is not None else raw.examples.select(validation_positions),
@@ -150,6 +173,41 @@ def _cut(positions: Positions, n_out: int, strata: NDArray[Any] | None, seed: in
     stratify = None if strata is None else strata[positions]
     rest, drawn = train_test_split(positions, test_size=n_out, random_state=seed, stratify=stratify)
     return np.asarray(rest, dtype=np.int64), np.asarray(drawn, dtype=np.int64)
+
+
+def _cut_groups(
+    groups: NDArray[np.int64], n_validation: int, n_test: int, seed: int, where: str
+) -> tuple[Positions, Positions, Positions]:
+    """Training, validation and test positions: whole groups in random order, for the test until it has `n_test`.
+
+    A group goes where more of it is wanted than not, so a part may miss its size by half a group; none stays empty.
+    """
+    rng = np.random.default_rng(seed)
+    names, sizes = np.unique(groups, return_counts=True)
+    order = rng.permutation(len(names))
+    needed = 1 + (n_validation > 0) + (n_test > 0)
+    if len(names) < needed:
+        raise DataError(
+            f"{where} has too few groups to be split",
+            required=f"{needed}, one for each part",
+            received=f"{len(names)} (speakers, series or what the groups are)",
+            advice="Split by example instead: leave the groups out of the recipe",
+        )
+    parts: list[Positions] = []
+    start, after = 0, needed - 1  # the parts that still have to get a group
+    for wanted in (n_test, n_validation):
+        if not wanted:
+            parts.append(np.array([], np.int64))
+            continue
+        after -= 1
+        stop, have = start + 1, int(sizes[order[start]])
+        while stop < len(names) - 1 - after and have + sizes[order[stop]] / 2 <= wanted:
+            have += int(sizes[order[stop]])
+            stop += 1
+        parts.append(rng.permutation(np.flatnonzero(np.isin(groups, names[order[start:stop]]))))
+        start = stop
+    rest = rng.permutation(np.flatnonzero(np.isin(groups, names[order[start:]])))
+    return rest, parts[1], parts[0]
 
 
 def _check_enough(
@@ -181,10 +239,8 @@ def _check_enough(
 
 
 def class_counts(examples: Examples, labels: tuple[str, ...]) -> dict[str, int]:
-    """How many examples of each class, by its name; nothing where an example has more than one target."""
-    if examples.targets.ndim != 1:
-        return {}
-    counts = np.bincount(examples.targets, minlength=len(labels))
+    """How many examples of each class, by its name (of a language model: tokens; of a segmentation: pixels)."""
+    counts = np.bincount(examples.targets.reshape(-1), minlength=len(labels))
     return {label: int(count) for label, count in zip(labels, counts, strict=True)}
 
 
@@ -216,6 +272,23 @@ def fit_input(train: Examples, contract: InputContract, normalize: Normalize, wh
             )
         mean, std = ((low,), (high - low,)) if normalize == "0..1" else (((low + high) / 2,), ((high - low) / 2,))
     return replace(contract, raw_range=low_high, mean=mean, std=std)
+
+
+_COARSE = 0.1
+
+
+def _mention_coarse_steps(train: Examples, folded: Standardisation, where: str) -> None:
+    """Warn when 8 bits over all raw values (and 0) leave a channel only a few steps: int8 quantizes the model's input
+    with one scale, before the folded standardisation."""
+    low, high = _observed_range(train)
+    step = (max(high, 0.0) - min(low, 0.0)) / 255
+    if step > _COARSE * min(folded.std):
+        channel = int(np.argmin(folded.std))
+        reporter().warn(
+            f"{where}: raw values from {low:g} to {high:g} leave channel {channel} (standard deviation "
+            f"{folded.std[channel]:.3g}) steps of {step:.3g} in an int8 model; data.fold_standardisation: false keeps "
+            "them fine, and the app then standardises"
+        )
 
 
 def _chunks(examples: Examples) -> Iterator[NDArray[Any]]:

@@ -11,8 +11,10 @@ from edgedl.core.errors import ModelError
 from edgedl.core.store import RunStore
 from edgedl.models import Family, Head, KerasModel, TransferSection
 from edgedl.models.load import BroughtIn, bring_in, load_keras
+from edgedl.models.standardise import with_standardisation
 from edgedl.models.transfer import build_transfer, load_backbone
 from edgedl.pipeline.data import Splits
+from edgedl.pipeline.data.base import FOLDING
 from edgedl.pipeline.recipe import Recipe
 from edgedl.pipeline.tasks import TaskRules
 
@@ -36,7 +38,8 @@ class Start:
 def bring_start(folder: Path, recipe: Recipe, data: Splits, rules: TaskRules) -> Start:
     """Bring the Keras file that the recipe begins with, if it does, into the run's folder. Raises ModelError."""
     if isinstance(recipe.model, Family):
-        return Start("trained here", True, data)
+        return Start("trained here", True, data if rules.task in FOLDING else data.unfolded())
+    data = data.unfolded()
     file = file_of(recipe)
     if isinstance(recipe.model, TransferSection):
         if file is not None:
@@ -58,7 +61,10 @@ def bring_start(folder: Path, recipe: Recipe, data: Splits, rules: TaskRules) ->
 def build_model(folder: Path, recipe: Recipe, data: Splits, head: Head) -> KerasModel:
     """The recipe's model with its first weights."""
     if isinstance(recipe.model, Family):
-        return recipe.model.build(data.input.name, data.input.shape, head)
+        model = recipe.model.build(data.input.name, data.input.shape, head)
+        if data.folded is not None:
+            return with_standardisation(model, data.input.name, data.folded.mean, data.folded.std)
+        return model
     if isinstance(recipe.model, TransferSection):
         backbone = load_backbone(recipe.model.backbone, data.input.shape, folder / BACKBONE_FILE)
         return build_transfer(recipe.model.backbone, backbone, data.input, head)
