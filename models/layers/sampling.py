@@ -8,8 +8,12 @@ import tensorflow as tf
 import tf_keras
 
 
+_RandomLayer: Any = tf_keras.__internal__.layers.BaseRandomLayer
+"""What Dropout is: its generator's state is in the checkpoints."""
+
+
 @tf_keras.utils.register_keras_serializable("edgedl")
-class Sampling(tf_keras.layers.Layer):
+class Sampling(_RandomLayer):
     """z = μ + σ ε in training, where it also adds β · KL(N(μ, σ²) ‖ N(0, 1)); z = μ at inference.
 
     Kingma and Welling 2013 (arXiv:1312.6114), §2.4 and appendix B: KL = −½ Σ (1 + log σ² − μ² − σ²), here divided by
@@ -22,13 +26,13 @@ class Sampling(tf_keras.layers.Layer):
         self.beta, self.values = beta, values
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        """The noise is Keras's, whose state a checkpoint holds."""
+        """In training the noise is another at each call."""
         mean, log_variance = inputs
         if not training:
             return mean
         divergence = -0.5 * tf.reduce_sum(1.0 + log_variance - mean**2 - tf.exp(log_variance), axis=-1)
         self.add_loss(self.beta * tf.reduce_mean(divergence) / self.values)
-        noise = tf_keras.backend.random_normal(tf.shape(mean), dtype=mean.dtype)
+        noise = self._random_generator.random_normal(tf.shape(mean), dtype=mean.dtype)
         return mean + tf.exp(0.5 * log_variance) * noise
 
     def get_config(self) -> dict[str, Any]:
