@@ -7,7 +7,6 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-
 _RandomLayer: Any = tf_keras.__internal__.layers.BaseRandomLayer
 """What Dropout is: its generator's state is in the checkpoints."""
 
