@@ -36,6 +36,7 @@ from edgedl.pipeline.data.stream import (
     examples_array,
     training_batches,
 )
+from edgedl.pipeline.data.text import Text
 
 _Sources: TypeAlias = (
     Digits
@@ -46,6 +47,7 @@ _Sources: TypeAlias = (
     | KerasSet
     | AudioFolder
     | Series
+    | Text
 )  # fmt: skip
 
 
@@ -79,6 +81,7 @@ __all__ = [
     "SourceConfig",
     "SplitConfig",
     "Splits",
+    "Text",
     "balanced_class_weights",
     "evaluation_batches",
     "examples_array",

@@ -260,6 +260,13 @@ def test_augmented_sounds(tmp_path: Path):
     noisy = changed(Augment(background=Background(snr_db=(0, 0), share=1.0)))
     powers = [np.exp(one * contract.std[0] + contract.mean[0]).sum(axis=(1, 2, 3)) for one in (clean, noisy)]
     np.testing.assert_allclose(powers[1] / powers[0], 2.0, rtol=0.02)
+    louder = changed(Augment(gain_db=20.0))
+    decibels = [
+        10 * np.log10(np.exp(one * contract.std[0] + contract.mean[0]).max(axis=(1, 2, 3))) for one in (clean, louder)
+    ]
+    gains = decibels[1] - decibels[0]
+    assert (np.abs(gains) < 20).all()
+    assert np.ptp(gains) > 5
     bank = noise_bank(Background(), contract)
     quiet = noise_bank(Background(folder=fill(tmp_path / "noise")), contract)
     assert bank.shape[1] == quiet.shape[1] == 40
@@ -290,4 +297,4 @@ def test_spoken_digits_as_published():
     source = AudioFolder(folder=shared("fsdd/fsdd_dev.zip"), pattern=r"(?P<label>\d)_(?P<group>[a-z]+)_\d+")
     splits = load_splits(source, source.split, 1)
     assert splits.labels == tuple("0123456789")
-    assert splits.record.counts == {"train": 1000, "validation": 500, "test": 500}
+    assert splits.record.counts == {"train": 1300, "validation": 200, "test": 500}
