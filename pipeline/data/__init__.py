@@ -37,6 +37,7 @@ from edgedl.pipeline.data.stream import (
     training_batches,
 )
 from edgedl.pipeline.data.text import Text
+from edgedl.pipeline.data.tfds import Tfds
 
 _Sources: TypeAlias = (
     Digits
@@ -48,6 +49,7 @@ _Sources: TypeAlias = (
     | AudioFolder
     | Series
     | Text
+    | Tfds
 )  # fmt: skip
 
 
@@ -82,6 +84,7 @@ __all__ = [
     "SplitConfig",
     "Splits",
     "Text",
+    "Tfds",
     "balanced_class_weights",
     "evaluation_batches",
     "examples_array",

@@ -201,10 +201,11 @@ def _shift_in_time(sounds: tf.Tensor, share: float, contract: InputContract, see
     moves = tf.random.stateless_uniform([n, 1], seed, -most, most + 1, tf.int32, alg="philox")
     origins = tf.range(length)[None] - moves
     silence = audio.features(contract.audio, np.zeros((1, contract.audio.samples), np.float32))[0, 0]
-    silence = (silence - np.asarray(contract.mean, np.float32)) / np.asarray(contract.std, np.float32)
+    mean, std = contract.scaling()
+    silence = ((silence.reshape(contract.shape[1:]) - mean) / std).astype(np.float32)
     outside = tf.reshape((origins < 0) | (origins >= length), [n, length, *[1] * (len(contract.shape) - 1)])
     moved = tf.gather(sounds, tf.clip_by_value(origins, 0, length - 1), axis=1, batch_dims=1)
-    return tf.where(outside, tf.constant(silence.reshape(1, 1, *contract.shape[1:]), tf.float32), moved)
+    return tf.where(outside, tf.constant(silence[None, None]), moved)
 
 
 def _louder_or_softer(sounds: tf.Tensor, most_db: float, contract: InputContract, seed: tf.Tensor) -> tf.Tensor:
@@ -223,7 +224,7 @@ def _band_power(features: tf.Tensor, contract: InputContract) -> tf.Tensor:
     import tensorflow as tf
 
     assert contract.audio is not None
-    mean, std = np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
+    mean, std = (values.astype(np.float32) for values in contract.scaling())
     return tf.nn.relu(tf.exp(features * std + mean) - contract.audio.log_offset)
 
 
@@ -232,7 +233,7 @@ def _as_features(power: tf.Tensor, contract: InputContract) -> tf.Tensor:
     import tensorflow as tf
 
     assert contract.audio is not None
-    mean, std = np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
+    mean, std = (values.astype(np.float32) for values in contract.scaling())
     return (tf.math.log(power + contract.audio.log_offset) - mean) / std
 
 

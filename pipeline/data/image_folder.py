@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -55,11 +55,9 @@ Size = Annotated[
 ]
 
 
-class ImageFolder(Source):
-    """One folder a class, named as the class; or train/, val/ and test/ folders that each hold such folders."""
+class ImageSource(Source):
+    """What every source of image files asks: how images become the model's input."""
 
-    source: Literal["image-folder"] = Field(default="image-folder", description="A folder of images for each class.")
-    folder: InputPath = Field(description="The folder, or the zip, that holds the classes' folders.")
     size: Size | None = Field(
         default=None,
         description="[height, width] in pixels that every image gets; needed if they differ in size.",
@@ -77,20 +75,44 @@ class ImageFolder(Source):
     )
     color_space: ColorSpace = Field(default="rgb", description="What every image is converted to.")
     normalize: Normalize = Field(default="0..1", description="How the pixels (0 to 255) become the model's input.")
+
+    def resizing(self, size: tuple[int, int]) -> Resizing:
+        """How images become that size. Raises ConfigError."""
+        if self.interpolation == "box" and not self.antialias:
+            raise ConfigError("data.interpolation: box is an average", required="data.antialias: true")
+        return Resizing(size, self.resize, self.interpolation, self.antialias)
+
+    def contract(self, size: tuple[int, int], found: set[tuple[int, int]]) -> InputContract:
+        """The input of images that are resized to `size` from the sizes that were found."""
+        return InputContract(
+            name="image",
+            shape=(*size, 3 if self.color_space == "rgb" else 1),
+            content="image",
+            color_space=self.color_space,
+            raw_range=(0.0, 255.0),
+            resize="none" if found == {size} else self.resize,
+            interpolation=self.interpolation,
+            antialias=self.antialias,
+        )
+
+
+class ImageFolder(ImageSource):
+    """One folder a class, named as the class; or train/, val/ and test/ folders that each hold such folders."""
+
+    source: Literal["image-folder"] = Field(default="image-folder", description="A folder of images for each class.")
+    folder: InputPath = Field(description="The folder, or the zip, that holds the classes' folders.")
     skip_bad: bool = Field(default=False, description="Leave out files that cannot be read, and record them.")
 
     def load(self) -> RawData:
         """Find the images and read each once, to be sure that all can be. Raises DataError."""
-        if self.interpolation == "box" and not self.antialias:
-            raise ConfigError("data.interpolation: box is an average", required="data.antialias: true")
         tree = file_tree(self.folder, "image folder")
         parts, labels, ignored = find_images(tree)
         checked, bad = _check_files(tree, [name for files in parts.values() for name, _ in files], self.skip_bad)
         for part, files in parts.items():
             if not any(name in checked for name, _ in files):
                 raise DataError(f"{tree.root} ({part}) has no image that can be read", advice="Copy the images again")
-        size = self.size or _common_size(checked)
-        resizing = Resizing(size, self.resize, self.interpolation, self.antialias)
+        size = self.size or common_size(one.size for one in checked.values())
+        resizing = self.resizing(size)
         examples = {
             part: ImageFiles(
                 tree=tree,
@@ -105,16 +127,7 @@ class ImageFolder(Source):
         return RawData(
             examples=examples["train"],
             task="classification",
-            input=InputContract(
-                name="image",
-                shape=(*size, 3 if self.color_space == "rgb" else 1),
-                content="image",
-                color_space=self.color_space,
-                raw_range=(0.0, 255.0),
-                resize="none" if {one.size for one in checked.values()} == {size} else self.resize,
-                interpolation=self.interpolation,
-                antialias=self.antialias,
-            ),
+            input=self.contract(size, {one.size for one in checked.values()}),
             normalize=self.normalize,
             labels=labels,
             validation=examples.get("validation"),
@@ -300,8 +313,9 @@ def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _common_size(checked: dict[str, _Checked]) -> tuple[int, int]:
-    sizes = Counter(one.size for one in checked.values())
+def common_size(found: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """The one size (height, width) of all. Raises DataError when they differ."""
+    sizes = Counter(found)
     if len(sizes) > 1:
         height, width = max(sizes, key=lambda size: sizes[size])
         raise DataError(
@@ -318,7 +332,12 @@ def _common_size(checked: dict[str, _Checked]) -> tuple[int, int]:
 
 def read_image(content: bytes, resizing: Resizing, color_space: ColorSpace) -> NDArray[np.uint8]:
     """Any image file as pixels (height, width, channels). Raises whatever Pillow raises on a damaged file."""
-    image = resized(_to_mode(_upright(content), "RGB" if color_space == "rgb" else "L"), resizing)
+    return to_pixels(_upright(content), resizing, color_space)
+
+
+def to_pixels(image: Image, resizing: Resizing, color_space: ColorSpace) -> NDArray[np.uint8]:
+    """Any upright image as pixels (height, width, channels)."""
+    image = resized(_to_mode(image, "RGB" if color_space == "rgb" else "L"), resizing)
     return np.asarray(image).reshape(*resizing.size, -1)
 
 

@@ -244,7 +244,8 @@ def fit_input(train: Examples, contract: InputContract, normalize: Normalize, wh
     if normalize == "none":
         mean, std = (0.0,), (1.0,)
     elif normalize == "standard":
-        mean, std = _mean_and_std(train, where)
+        per_bin = contract.audio is not None and contract.shape[-1] == 1
+        mean, std = _mean_and_std(train, where, per_bin=per_bin)
     else:
         low, high = low_high or (0.0, 1.0)
         if not high > low:
@@ -288,12 +289,15 @@ def _observed_range(examples: Examples) -> tuple[float, float]:
     return low, high
 
 
-def _mean_and_std(examples: Examples, where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel (last axis), in one pass: chunks combined as in Chan, Golub & LeVeque 1979, equation 2.1."""
+def _mean_and_std(
+    examples: Examples, where: str, *, per_bin: bool = False
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel (last axis, or of sound features the one before it), in one pass: chunks combined as in Chan, Golub &
+    LeVeque 1979, equation 2.1."""
     count = 0
     mean, squares = np.zeros(1), np.zeros(1)
     for chunk in _chunks(examples):
-        rows = chunk.reshape(-1, chunk.shape[-1]).astype(np.float64)
+        rows = chunk.reshape(-1, chunk.shape[-2 if per_bin else -1]).astype(np.float64)
         new_mean = rows.mean(axis=0)
         total = count + len(rows)
         squares = squares + ((rows - new_mean) ** 2).sum(axis=0) + (new_mean - mean) ** 2 * (count * len(rows) / total)
