@@ -6,7 +6,11 @@ It travels with every artifact and is embedded in every exported file, so that t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Task = Literal[
     "classification",  # one class per example
@@ -81,7 +85,8 @@ class InputContract:
     """One input of the model.
 
     The model takes `(raw - mean) / std`, element by element, as `dtype`; `mean` and `std` hold one value, or one
-    per channel (last axis). `raw` is what the app has: pixels, sensor readings, table columns.
+    per channel (last axis), or one per bin of a sound's features (frames, bins, 1). `raw` is what the app has:
+    pixels, sensor readings, table columns; of a sound its features, of a text its tokens.
 
     shape: without the batch axis; images are height × width × channels.
     raw_range: smallest and largest raw value the training data promised (0, 255 for 8-bit pixels), or None.
@@ -105,6 +110,14 @@ class InputContract:
     feature_names: tuple[str, ...] = ()
     audio: AudioFrontEnd | None = None
     text: TextTokens | None = None
+
+    def scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`mean` and `std` as arrays that fit an input of this shape."""
+        import numpy as np
+
+        per_bin = self.audio is not None and self.shape[-1:] == (1,) and len(self.mean) > 1
+        mean, std = (np.asarray(values, np.float64) for values in (self.mean, self.std))
+        return (mean[:, None], std[:, None]) if per_bin else (mean, std)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from flatbuffers.table import Table
 from edgedl.core.artifacts import from_json, to_json
 from edgedl.core.contract import Contract, InputContract, OutputContract
 from edgedl.core.errors import InputError, ModelError
+from edgedl.core.files import write_atomically
 from edgedl.export.tflite_schema import DAMAGE, IDENTIFIER, listed, read_tflite, signature_names, text
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 BUFFER = "TFLITE_METADATA"
 CONTRACT_FILE = "edgedl.json"
 LABELS_FILE = "labels.txt"
+VOCABULARY_FILE = "vocab.txt"
 ONNX_CONTRACT, ONNX_LAYERS, ONNX_LABELS = "edgedl.contract", "edgedl.layers", "labels"
+ONNX_VOCABULARY = "vocabulary"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,9 @@ _CONTENTS = {_IMAGE_PROPERTIES: "image", _BOUNDING_BOX_PROPERTIES: "bounding-box
 _NORMALIZATION_OPTIONS = 1
 _COLOR_SPACES = {"rgb": 1, "grayscale": 2}
 _TENSOR_AXIS_LABELS = 2
+_VOCABULARY = 5
 _PARSER_VERSION = "1.0.0"  # the first whose readers know every field written here
+_PARSER_VERSION_OF_TEXT = "1.0.1"  # the first that know a vocabulary
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,8 @@ def embed_metadata(
     model_builder = _AligningBuilder(len(model) + 4096)
     model_builder.Finish(parsed.Pack(model_builder), file_identifier=IDENTIFIER)
     files = {label_files[one.name]: _lines(one.labels) for one in contract.outputs if one.name in label_files}
+    if vocabulary := vocabulary_of(contract):
+        files[VOCABULARY_FILE] = _lines(vocabulary)
     files[CONTRACT_FILE] = json.dumps({"contract": to_json(contract), "layers": layers}, ensure_ascii=False)
     return _append_zip(bytes(model_builder.Output()), files)
 
@@ -266,6 +273,17 @@ def _label_files(contract: Contract) -> dict[str, str]:
     """Output name → name of its label file; the first is `labels.txt`, where readers look."""
     labelled = [one.name for one in contract.outputs if one.labels]
     return {name: LABELS_FILE if i == 0 else f"labels_{i + 1}.txt" for i, name in enumerate(labelled)}
+
+
+def vocabulary_of(contract: Contract) -> tuple[str, ...]:
+    """The tokens that the text input's numbers mean; () for other models."""
+    return next((one.text.vocabulary for one in contract.inputs if one.text is not None), ())
+
+
+def write_vocabulary(contract: Contract, folder: Path) -> None:
+    """`vocab.txt`, a token a line, beside a file that cannot carry it as apps expect it. Raises OutputError."""
+    if vocabulary := vocabulary_of(contract):
+        write_atomically(folder / VOCABULARY_FILE, _lines(vocabulary))
 
 
 def _lines(labels: Sequence[str]) -> str:
@@ -297,7 +315,7 @@ def _metadata_node(
                 _FILE, name=CONTRACT_FILE, description="Inputs, outputs and layers as edgedl recorded them at training"
             )
         ],
-        min_parser_version=_PARSER_VERSION,
+        min_parser_version=_PARSER_VERSION_OF_TEXT if vocabulary_of(contract) else _PARSER_VERSION,
     )
 
 
@@ -341,6 +359,9 @@ def _input_node(one: InputContract) -> _Node:
             )
         ],
         stats=_node(_STATS, max=high, min=low) if high else None,
+        associated_files=[_node(_FILE, name=VOCABULARY_FILE, description="Tokens, one a line", type=_Byte(_VOCABULARY))]
+        if one.text is not None
+        else None,
     )
 
 
@@ -355,9 +376,17 @@ def _image_node(one: InputContract) -> _Node:
 
 def _input_description(one: InputContract) -> str:
     shape = " × ".join(str(side) for side in one.shape)
-    return f"{one.content}, {shape}" + (
-        f", raw values {one.raw_range[0]:g} to {one.raw_range[1]:g}" if one.raw_range else ""
-    )
+    parts = [one.content, shape]
+    if one.raw_range:
+        parts.append(f"raw values {one.raw_range[0]:g} to {one.raw_range[1]:g}")
+    if one.resize != "none":
+        parts.append(f"resized by {one.resize}, {one.interpolation}, {'with' if one.antialias else 'no'} antialiasing")
+    if one.audio is not None:
+        sound = one.audio
+        parts.append(f"{sound.features} of {sound.samples / sound.sample_rate_hz:g} s at {sound.sample_rate_hz} Hz")
+    if one.text is not None:
+        parts.append(f"{one.text.kind} tokens, padded at the end with {one.text.padding_id}")
+    return ", ".join(parts)
 
 
 def _output_node(one: OutputContract, label_file: str | None) -> _Node:
@@ -506,6 +535,8 @@ def embed_onnx_metadata(
     }
     if labels:
         properties[ONNX_LABELS] = _lines(labels)
+    if vocabulary := vocabulary_of(contract):
+        properties[ONNX_VOCABULARY] = _lines(vocabulary)
     kept = {entry.key: entry.value for entry in model.metadata_props} | properties
     del model.metadata_props[:]
     for key, value in kept.items():

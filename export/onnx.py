@@ -18,6 +18,7 @@ from edgedl.core.errors import ModelError
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits, run_isolated
 from edgedl.core.provenance import version_of
 from edgedl.export.base import Exporter, ExportSource
+from edgedl.export.metadata import write_vocabulary
 from edgedl.export.saved_model import SIGNATURE
 
 OPSET = 18
@@ -212,6 +213,7 @@ def _quantize(
 def export(source: ExportSource, folder: Path) -> Path:
     """The float32 file, or the int8 one quantised from it."""
     target = folder / f"{source.stem}.onnx"
+    write_vocabulary(source.contract, folder)
     if source.quantization.method == "float32":
         assert source.saved_model is not None
         convert_onnx(

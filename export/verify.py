@@ -146,5 +146,6 @@ def random_inputs(contract: Contract, n: int, seed: int) -> dict[str, NDArray[An
             continue
         raw = rng.uniform(*one.raw_range, shape)
         raw[0], raw[min(1, n - 1)] = one.raw_range
-        found[one.name] = ((raw - np.asarray(one.mean)) / np.asarray(one.std)).astype(one.dtype)
+        mean, std = one.scaling()
+        found[one.name] = ((raw - mean) / std).astype(one.dtype)
     return found

@@ -40,6 +40,8 @@ from edgedl.pipeline.data.stream import (
     examples_array,
     training_batches,
 )
+from edgedl.pipeline.data.text import Text
+from edgedl.pipeline.data.tfds import Tfds
 from edgedl.pipeline.data.tic_tac_toe import TicTacToe
 
 _Sources: TypeAlias = (
@@ -51,6 +53,8 @@ _Sources: TypeAlias = (
     | KerasSet
     | AudioFolder
     | Series
+    | Text
+    | Tfds
     | CopySequence
     | GaussianRing
     | Shapes
@@ -93,6 +97,8 @@ __all__ = [
     "SourceConfig",
     "SplitConfig",
     "Splits",
+    "Text",
+    "Tfds",
     "TicTacToe",
     "balanced_class_weights",
     "evaluation_batches",

@@ -50,7 +50,7 @@ class AudioFolder(Source):
     layout: Literal["map", "sequence"] = Field(
         default="map",
         description="map: (frames, bins, 1), for convolutions over both; sequence: (frames, bins), for recurrent "
-        "networks and Transformers, standardised bin by bin.",
+        "networks and Transformers.",
     )
     window_ms: PositiveFloat = Field(default=30.0, description="Length of a frame.")
     hop_ms: PositiveFloat = Field(default=20.0, description="From one frame to the next.")
@@ -63,7 +63,8 @@ class AudioFolder(Source):
     log_offset: PositiveFloat = Field(default=1e-6, description="Added to a band's power before the logarithm.")
     coefficients: PositiveInt = Field(default=13, description="mfcc only: how many cepstral coefficients are kept.")
     normalize: Literal["none", "standard"] = Field(
-        default="standard", description="How features become the model's input; waveforms stay as they are."
+        default="standard",
+        description="standard: mean 0 and standard deviation 1 for each bin. Waveforms stay as they are.",
     )
     skip_bad: bool = Field(default=False, description="Leave out files that cannot be read, and record them.")
 

@@ -74,6 +74,9 @@ class Augment(Section):
     time_shift: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Sounds: move by up to this fraction of the clip; silence comes in."
     )
+    gain_db: float = Field(
+        default=0.0, ge=0.0, description="Sounds: louder or softer by up to so many decibels, as other microphones."
+    )
     background: Background | None = Field(default=None, description="Sounds: add noise.")
     spec_augment: SpecAugment | None = Field(default=None, description="Sounds: mask bands of time and frequency.")
 
@@ -82,7 +85,7 @@ def check_augment(augment: Augment, contract: InputContract) -> None:
     """Raise ConfigError if something is asked that makes no sense for the input."""
     kinds = {
         "images": (("flip", "shift", "rotate"), contract.content == "image"),
-        "sounds": (("time_shift", "background", "spec_augment"), contract.content == "audio"),
+        "sounds": (("time_shift", "gain_db", "background", "spec_augment"), contract.content == "audio"),
         "numbers": (("noise", "mixup"), contract.dtype.startswith("float")),
     }
     for kind, (names, fits) in kinds.items():
@@ -94,9 +97,9 @@ def check_augment(augment: Augment, contract: InputContract) -> None:
                 advice=f"Remove {' and '.join(asked)} from train.augment",
             )
     features = contract.audio.features if contract.audio else None
-    if augment.background and features == "mfcc":
+    if (augment.background or augment.gain_db) and features == "mfcc":
         raise ConfigError(
-            "augment.background cannot be added to MFCC, which have lost the bands' power",
+            f"augment.{'background' if augment.background else 'gain_db'} needs the bands' power, which MFCC have lost",
             required="data.features: log-mel, or none",
             received="mfcc",
         )
@@ -120,13 +123,15 @@ def augment_batch(
     """
     import tensorflow as tf
 
-    seeds = [fold_in(seed, use) for use in range(7)]
+    seeds = [fold_in(seed, use) for use in range(8)]
     if augment.flip:
         inputs = _flip(inputs, augment.flip, seeds[0])
     if augment.shift or augment.rotate:
         inputs = _move(inputs, augment.shift, math.radians(augment.rotate), contract, seeds[1])
     if augment.time_shift:
         inputs = _shift_in_time(inputs, augment.time_shift, contract, seeds[4])
+    if augment.gain_db:
+        inputs = _louder_or_softer(inputs, augment.gain_db, contract, seeds[7])
     if augment.background:
         inputs = _add_background(inputs, augment.background, contract, seeds[5])
     if augment.spec_augment:
@@ -196,10 +201,40 @@ def _shift_in_time(sounds: tf.Tensor, share: float, contract: InputContract, see
     moves = tf.random.stateless_uniform([n, 1], seed, -most, most + 1, tf.int32, alg="philox")
     origins = tf.range(length)[None] - moves
     silence = audio.features(contract.audio, np.zeros((1, contract.audio.samples), np.float32))[0, 0]
-    silence = (silence - np.asarray(contract.mean, np.float32)) / np.asarray(contract.std, np.float32)
+    mean, std = contract.scaling()
+    silence = ((silence.reshape(contract.shape[1:]) - mean) / std).astype(np.float32)
     outside = tf.reshape((origins < 0) | (origins >= length), [n, length, *[1] * (len(contract.shape) - 1)])
     moved = tf.gather(sounds, tf.clip_by_value(origins, 0, length - 1), axis=1, batch_dims=1)
-    return tf.where(outside, tf.constant(silence.reshape(1, 1, *contract.shape[1:]), tf.float32), moved)
+    return tf.where(outside, tf.constant(silence[None, None]), moved)
+
+
+def _louder_or_softer(sounds: tf.Tensor, most_db: float, contract: InputContract, seed: tf.Tensor) -> tf.Tensor:
+    """Waveforms are multiplied; of log-mel features the powers are."""
+    import tensorflow as tf
+
+    shape = [tf.shape(sounds)[0], *[1] * len(contract.shape)]
+    power_gain = 10.0 ** (tf.random.stateless_uniform(shape, seed, -most_db, most_db, alg="philox") / 10.0)
+    if contract.audio is not None and contract.audio.features == "waveform":
+        return sounds * tf.sqrt(power_gain)
+    return _as_features(_band_power(sounds, contract) * power_gain, contract)
+
+
+def _band_power(features: tf.Tensor, contract: InputContract) -> tf.Tensor:
+    """E of `core.audio`, step 3, of standardised log-mel features."""
+    import tensorflow as tf
+
+    assert contract.audio is not None
+    mean, std = (values.astype(np.float32) for values in contract.scaling())
+    return tf.nn.relu(tf.exp(features * std + mean) - contract.audio.log_offset)
+
+
+def _as_features(power: tf.Tensor, contract: InputContract) -> tf.Tensor:
+    """Standardised log-mel features of the bands' power."""
+    import tensorflow as tf
+
+    assert contract.audio is not None
+    mean, std = (values.astype(np.float32) for values in contract.scaling())
+    return (tf.math.log(power + contract.audio.log_offset) - mean) / std
 
 
 def _add_background(sounds: tf.Tensor, how: Background, contract: InputContract, seed: tf.Tensor) -> tf.Tensor:
@@ -228,10 +263,8 @@ def _add_background(sounds: tf.Tensor, how: Background, contract: InputContract,
     if contract.audio.features == "waveform":
         mixed = sounds + tf.sqrt(strength(tf.square(sounds), tf.square(noise))) * noise
     else:
-        mean, std = np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
-        offset = contract.audio.log_offset
-        power = tf.nn.relu(tf.exp(sounds * std + mean) - offset)
-        mixed = (tf.math.log(power + strength(power, noise) * noise + offset) - mean) / std
+        power = _band_power(sounds, contract)
+        mixed = _as_features(power + strength(power, noise) * noise, contract)
     return tf.where(chosen, mixed, sounds)
 
 

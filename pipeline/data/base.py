@@ -253,12 +253,11 @@ class Splits:
 
 
 def normalize(raw: NDArray[Any], contract: InputContract) -> NDArray[Any]:
-    """`(raw − mean) / std` per channel (last axis) as float32: what the model takes, shape as `raw`.
+    """`(raw − mean) / std` per channel (`InputContract.scaling`) as float32: what the model takes, shape as `raw`.
 
     Integers that the model takes as such (tokens) are left alone.
     """
     if not contract.dtype.startswith("float"):
         return raw.astype(contract.dtype)
-    mean = np.asarray(contract.mean, dtype=np.float32)
-    std = np.asarray(contract.std, dtype=np.float32)
+    mean, std = (values.astype(np.float32) for values in contract.scaling())
     return ((raw.astype(np.float32) - mean) / std).astype(np.float32)

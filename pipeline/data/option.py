@@ -16,9 +16,19 @@ FORMS = (
     "image-folder:FOLDER",
     "image-folder:FOLDER:HEIGHTxWIDTH",
     "csv:FILE:TARGET",
+    "audio-folder:FOLDER",
+    "text:PATH",
+    "tfds:NAME",
     "keras:NAME",
 )
-_PLAIN = {"npz": "file", "idx": "folder", "image-folder": "folder"}
+_PLAIN = {
+    "npz": "file",
+    "idx": "folder",
+    "image-folder": "folder",
+    "audio-folder": "folder",
+    "text": "path",
+    "tfds": "name",
+}
 
 
 def parse_data_option(text: str) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def draw(raw: RawData, split: SplitConfig, seed: int, where: str) -> tuple[Examp
     strata = raw.examples.targets if raw.task == "classification" else None
     if raw.groups is not None:
         train_positions, validation_positions, test_positions = _cut_groups(
-            raw.groups, n_validation, n_test, seed, where
+            raw.groups, strata, n_validation, n_test, seed, where
         )
     else:
         _check_enough(strata, raw.labels, n=n, n_validation=n_validation, n_test=n_test, where=where)
@@ -175,39 +175,47 @@ def _cut(positions: Positions, n_out: int, strata: NDArray[Any] | None, seed: in
     return np.asarray(rest, dtype=np.int64), np.asarray(drawn, dtype=np.int64)
 
 
-def _cut_groups(
-    groups: NDArray[np.int64], n_validation: int, n_test: int, seed: int, where: str
-) -> tuple[Positions, Positions, Positions]:
-    """Training, validation and test positions: whole groups in random order, for the test until it has `n_test`.
+FEW_GROUPS = 6
+"""With fewer, a group for the validation alone costs the training more than it tells: it is drawn from those that are
+learnt. The test never is."""
 
-    A group goes where more of it is wanted than not, so a part may miss its size by half a group; none stays empty.
+
+def _cut_groups(
+    groups: NDArray[np.int64], strata: NDArray[Any] | None, n_validation: int, n_test: int, seed: int, where: str
+) -> tuple[Positions, Positions, Positions]:
+    """Training, validation and test positions, of which the test, and from six groups on the validation, are whole
+    groups. Raises DataError when there is only one."""
+    every = np.arange(len(groups))
+    rest, test = _cut_whole(every, groups, n_test, seed, where)
+    if len(np.unique(groups)) < FEW_GROUPS:
+        train, validation = _cut(rest, n_validation, strata, seed)
+    else:
+        train, validation = _cut_whole(rest, groups, n_validation, seed, where)
+    return train, validation, test
+
+
+def _cut_whole(
+    positions: Positions, groups: NDArray[np.int64], n_out: int, seed: int, where: str
+) -> tuple[Positions, Positions]:
+    """Divide into (rest, drawn): whole groups in random order until there are `n_out`.
+
+    A group is drawn when half of it is still wanted, so the part may miss its size by half a group; none stays empty.
     """
+    if not n_out:
+        return positions, positions[:0]
     rng = np.random.default_rng(seed)
-    names, sizes = np.unique(groups, return_counts=True)
-    order = rng.permutation(len(names))
-    needed = 1 + (n_validation > 0) + (n_test > 0)
-    if len(names) < needed:
+    names, sizes = np.unique(groups[positions], return_counts=True)
+    if len(names) < 2:
         raise DataError(
-            f"{where} has too few groups to be split",
-            required=f"{needed}, one for each part",
-            received=f"{len(names)} (speakers, series or what the groups are)",
+            f"{where} has one group only, which cannot be split",
+            required="two groups (speakers, series or what they are) or more",
             advice="Split by example instead: leave the groups out of the recipe",
         )
-    parts: list[Positions] = []
-    start, after = 0, needed - 1  # the parts that still have to get a group
-    for wanted in (n_test, n_validation):
-        if not wanted:
-            parts.append(np.array([], np.int64))
-            continue
-        after -= 1
-        stop, have = start + 1, int(sizes[order[start]])
-        while stop < len(names) - 1 - after and have + sizes[order[stop]] / 2 <= wanted:
-            have += int(sizes[order[stop]])
-            stop += 1
-        parts.append(rng.permutation(np.flatnonzero(np.isin(groups, names[order[start:stop]]))))
-        start = stop
-    rest = rng.permutation(np.flatnonzero(np.isin(groups, names[order[start:]])))
-    return rest, parts[1], parts[0]
+    order = rng.permutation(len(names))
+    have = np.cumsum(sizes[order])
+    drawn = max(1, min(len(names) - 1, int((have - sizes[order] / 2 <= n_out).sum())))
+    out = np.isin(groups[positions], names[order[:drawn]])
+    return rng.permutation(positions[~out]), rng.permutation(positions[out])
 
 
 def _check_enough(
@@ -261,7 +269,8 @@ def fit_input(train: Examples, contract: InputContract, normalize: Normalize, wh
     if normalize == "none":
         mean, std = (0.0,), (1.0,)
     elif normalize == "standard":
-        mean, std = _mean_and_std(train, where)
+        per_bin = contract.audio is not None and contract.shape[-1] == 1
+        mean, std = _mean_and_std(train, where, per_bin=per_bin)
     else:
         low, high = low_high or (0.0, 1.0)
         if not high > low:
@@ -305,12 +314,15 @@ def _observed_range(examples: Examples) -> tuple[float, float]:
     return low, high
 
 
-def _mean_and_std(examples: Examples, where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel (last axis), in one pass: chunks combined as in Chan, Golub & LeVeque 1979, equation 2.1."""
+def _mean_and_std(
+    examples: Examples, where: str, *, per_bin: bool = False
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel (last axis, or of sound features the one before it), in one pass: chunks combined as in Chan, Golub &
+    LeVeque 1979, equation 2.1."""
     count = 0
     mean, squares = np.zeros(1), np.zeros(1)
     for chunk in _chunks(examples):
-        rows = chunk.reshape(-1, chunk.shape[-1]).astype(np.float64)
+        rows = chunk.reshape(-1, chunk.shape[-2 if per_bin else -1]).astype(np.float64)
         new_mean = rows.mean(axis=0)
         total = count + len(rows)
         squares = squares + ((rows - new_mean) ** 2).sum(axis=0) + (new_mean - mean) ** 2 * (count * len(rows) / total)

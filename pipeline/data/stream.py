@@ -114,7 +114,7 @@ def _reader(examples: Examples, contract: InputContract) -> Callable[[tf.Tensor]
     import tensorflow as tf
 
     read = examples.tensor_reader()
-    mean, std = np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
+    mean, std = (values.astype(np.float32) for values in contract.scaling())
 
     def normalized(positions: tf.Tensor) -> tf.Tensor:
         inputs = tf.cast(tf.ensure_shape(read(positions), (None, *contract.shape)), contract.dtype)

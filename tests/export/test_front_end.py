@@ -31,8 +31,8 @@ def given_of(front_end: AudioFrontEnd, *, as_map: bool = True) -> InputContract:
         "features",
         (*shape, 1) if as_map else shape,
         content="audio",
-        mean=(-7.5,) if as_map else per_bin,
-        std=(3.0,) if as_map else tuple(1 + one for one in per_bin),
+        mean=per_bin,
+        std=tuple(1 + one for one in per_bin),
         audio=front_end,
     )
 

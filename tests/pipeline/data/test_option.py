@@ -23,6 +23,9 @@ from edgedl.pipeline.data import CsvTable, ImageFolder, SourceConfig, parse_data
         ("image-folder:photos:96x128", {"source": "image-folder", "folder": "photos", "size": [96, 128]}),
         ("csv:iris.csv:species", {"source": "csv", "file": "iris.csv", "target": "species"}),
         ("keras:mnist", {"source": "keras:mnist"}),
+        ("audio-folder:words.zip", {"source": "audio-folder", "folder": "words.zip"}),
+        ("text:mails.tsv", {"source": "text", "path": "mails.tsv"}),
+        ("tfds:beans:1.0.0", {"source": "tfds", "name": "beans:1.0.0"}),
     ],
 )
 def test_each_form_is_a_data_section(text, section):
