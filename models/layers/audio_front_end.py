@@ -45,10 +45,11 @@ class AudioFeatures(tf_keras.layers.Layer):
         x = waveform[..., None]
         real, imaginary = (tf.nn.conv1d(x, kernel, self.front_end.hop, "VALID") for kernel in self._kernels)
         power = tf.square(real) + tf.square(imaginary)
-        found = tf.math.log(tf.matmul(power, self._mel) + self.front_end.log_offset)
+        found: Any = tf.math.log(tf.matmul(power, self._mel) + self.front_end.log_offset)
         if self.front_end.features == "mfcc":
             found = tf.matmul(found, self._dct)
-        found = (found - np.float32(self.mean)) * np.float32(1 / np.asarray(self.std))
+        mean, std = (np.asarray(one, np.float32) for one in (self.mean, self.std))
+        found = (found - mean) * (1.0 / std)
         return found[..., None] if self.as_map else found
 
     def get_config(self) -> dict[str, Any]:

@@ -196,7 +196,8 @@ def _shift_in_time(sounds: tf.Tensor, share: float, contract: InputContract, see
     import tensorflow as tf
 
     assert contract.audio is not None
-    length, n = contract.shape[0], tf.shape(sounds)[0]
+    length: int = contract.shape[0]
+    n: Any = tf.shape(sounds)[0]
     most = int(share * length)
     moves = tf.random.stateless_uniform([n, 1], seed, -most, most + 1, tf.int32, alg="philox")
     origins = tf.range(length)[None] - moves
@@ -212,8 +213,9 @@ def _louder_or_softer(sounds: tf.Tensor, most_db: float, contract: InputContract
     """Waveforms are multiplied; of log-mel features the powers are."""
     import tensorflow as tf
 
-    shape = [tf.shape(sounds)[0], *[1] * len(contract.shape)]
-    power_gain = 10.0 ** (tf.random.stateless_uniform(shape, seed, -most_db, most_db, alg="philox") / 10.0)
+    shape: Any = [tf.shape(sounds)[0], *[1] * len(contract.shape)]
+    gain_db: Any = tf.random.stateless_uniform(shape, seed, -most_db, most_db, alg="philox")
+    power_gain = 10.0 ** (gain_db / 10.0)
     if contract.audio is not None and contract.audio.features == "waveform":
         return sounds * tf.sqrt(power_gain)
     return _as_features(_band_power(sounds, contract) * power_gain, contract)
@@ -247,11 +249,12 @@ def _add_background(sounds: tf.Tensor, how: Background, contract: InputContract,
 
     assert contract.audio is not None
     bank = noise_bank(how, contract)
-    length, n = contract.shape[0], tf.shape(sounds)[0]
+    length: int = contract.shape[0]
+    n: Any = tf.shape(sounds)[0]
     ones = [1] * (len(contract.shape) - 1)
     starts = tf.random.stateless_uniform([n, 1], fold_in(seed, 0), 0, len(bank) - length + 1, tf.int32, alg="philox")
     noise = tf.reshape(tf.gather(tf.constant(bank), starts + tf.range(length)[None]), tf.shape(sounds))
-    snr_db = tf.random.stateless_uniform([n, 1, *ones], fold_in(seed, 1), *how.snr_db, alg="philox")
+    snr_db: Any = tf.random.stateless_uniform([n, 1, *ones], fold_in(seed, 1), *how.snr_db, alg="philox")
     chosen = tf.random.stateless_uniform([n, 1, *ones], fold_in(seed, 2), alg="philox") < how.share
     axes = list(range(1, len(contract.shape) + 1))
 
@@ -303,9 +306,10 @@ def _mask(sounds: tf.Tensor, how: SpecAugment, seed: tf.Tensor) -> tf.Tensor:
     """Set bands to 0, the mean of standardised features: width from U[0, W], start from U[0, length − width]."""
     import tensorflow as tf
 
-    n, ones = tf.shape(sounds)[0], [1] * (len(sounds.shape) - 3)
+    n: Any = tf.shape(sounds)[0]
+    ones = [1] * (len(sounds.shape) - 3)
     for axis, count, share in ((1, how.time_masks, how.time_width), (2, how.frequency_masks, how.frequency_width)):
-        length = int(sounds.shape[axis])
+        length = int(sounds.shape[axis] or 0)
         for mask in range(count):
             random = tf.random.stateless_uniform([2, n, 1], fold_in(seed, 2 * mask + axis - 1), alg="philox")
             width = tf.floor(random[0] * (share * length + 1))
