@@ -138,11 +138,16 @@ def page(rows: dict[str, Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+NEAREST = ("tflite int8", "tflite dynamic-range", "tflite float16", "tflite float32", "onnx float32")
+
+
 def _cell(row: Row, cell: Row, reasons: list[str]) -> str:
     if not cell["passed"]:
-        if cell["reason"] not in reasons:
-            reasons.append(cell["reason"])
-        return f"✗ [{reasons.index(cell['reason']) + 1}](#reasons)"
+        road = next((key for key in NEAREST if row["cells"][key]["passed"]), "none")
+        reason = f"{cell['reason']} — nearest road that works: {road}"
+        if reason not in reasons:
+            reasons.append(reason)
+        return f"✗ [{reasons.index(reason) + 1}](#reasons)"
     text = f"{cell['latency_us']:,.0f} µs"
     if cell.get("loss") is not None:
         text += f", {0.0 - cell['loss']:+.2f} points" if row["is_share"] else f", {cell['loss']:+.2g}"

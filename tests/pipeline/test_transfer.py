@@ -123,6 +123,7 @@ def test_offline_the_error_says_what_to_do(monkeypatch: Any, tmp_path: Path) -> 
     from tf_keras.src.applications import mobilenet_v2
 
     monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
+    (tmp_path / ".keras").mkdir()  # without it, Keras would look in /tmp/.keras
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(DataError, match=r"cannot be downloaded.*weights: none"):
         load_backbone(Transfer(application="MobileNetV2", alpha=0.35), (96, 96, 3), None)
@@ -147,6 +148,7 @@ def test_pretrained_weights_come_over_keras_own_download(monkeypatch: Any, tmp_p
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    (tmp_path / "home" / ".keras").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{server.server_port}/")
     try:
