@@ -83,8 +83,9 @@ def _mel_filters(front_end: AudioFrontEnd) -> NDArray[np.float64]:
     import numpy as np
 
     to_mel, to_hz = (_hz_to_htk, _htk_to_hz) if front_end.mel_scale == "htk" else (_hz_to_slaney, _slaney_to_hz)
-    ends: NDArray[np.float64] = to_mel(np.array([front_end.low_hz, front_end.high_hz]))
-    corners = to_hz(np.linspace(float(ends[0]), float(ends[1]), front_end.mel_bins + 2))
+    ends = to_mel(np.array([front_end.low_hz, front_end.high_hz]))
+    mels: NDArray[np.float64] = np.linspace(float(ends[0]), float(ends[1]), front_end.mel_bins + 2)
+    corners = to_hz(mels)
     low, middle, high = corners[:-2], corners[1:-1], corners[2:]
     hz = np.arange(front_end.fft_length // 2 + 1)[:, None] * front_end.sample_rate_hz / front_end.fft_length
     filters = np.maximum(0.0, np.minimum((hz - low) / (middle - low), (high - hz) / (high - middle)))

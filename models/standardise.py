@@ -17,21 +17,21 @@ def with_standardisation(model: KerasModel, name: str, mean: Sequence[float], st
     """
     import tf_keras
 
-    config = model.get_config()
+    layers: Any = tf_keras.layers
+    config: dict[str, Any] = model.get_config()
     position = next(i for i, layer in enumerate(config["layers"]) if layer["config"]["name"] == name)
     for layer in config["layers"]:
         layer["inbound_nodes"] = _redirected(layer["inbound_nodes"], name)
-    scale: Any = [1.0 / one for one in std]
-    offset: Any = [-m / s for m, s in zip(mean, std, strict=True)]
-    rescaling = tf_keras.layers.Rescaling(scale, offset, dtype="float32", name=LAYER)
-    serialized: Any = tf_keras.layers.serialize(rescaling)
+    rescaling = layers.Rescaling(
+        [1.0 / one for one in std], [-m / s for m, s in zip(mean, std, strict=True)], dtype="float32", name=LAYER
+    )
     first = {
-        **serialized,
+        **layers.serialize(rescaling),
         "name": LAYER,
         "inbound_nodes": [[[name, 0, 0, {}]]],
     }
     config["layers"].insert(position + 1, first)
-    made: Any = tf_keras.Model.from_config(config)
+    made: KerasModel = tf_keras.Model.from_config(config)
     for layer in model.layers:
         made.get_layer(layer.name).set_weights(layer.get_weights())
     return made

@@ -31,6 +31,7 @@ class AudioFeatures(tf_keras.layers.Layer):
         super().__init__(**{**options, "trainable": False, "dtype": "float32"})
         self.front_end, self.as_map = AudioFrontEnd(**front_end), as_map
         self.mean, self.std = tuple(mean), tuple(std)
+        self._mean, self._one_over_std = np.array(self.mean, np.float32), (1 / np.array(self.std)).astype(np.float32)
         coefficients = audio.tables(self.front_end)
         n, f = np.arange(self.front_end.window)[:, None], np.arange(self.front_end.fft_length // 2 + 1)[None]
         turn = 2 * np.pi * (n * f % self.front_end.fft_length) / self.front_end.fft_length
@@ -45,12 +46,11 @@ class AudioFeatures(tf_keras.layers.Layer):
         x = waveform[..., None]
         real, imaginary = (tf.nn.conv1d(x, kernel, self.front_end.hop, "VALID") for kernel in self._kernels)
         power = tf.square(real) + tf.square(imaginary)
-        found: Any = tf.math.log(tf.matmul(power, self._mel) + self.front_end.log_offset)
+        found = tf.math.log(tf.matmul(power, self._mel) + self.front_end.log_offset)
         if self.front_end.features == "mfcc":
             found = tf.matmul(found, self._dct)
-        mean, std = (np.asarray(one, np.float32) for one in (self.mean, self.std))
-        found = (found - mean) * (1.0 / std)
-        return found[..., None] if self.as_map else found
+        found = (found - self._mean) * self._one_over_std
+        return tf.expand_dims(found, -1) if self.as_map else found
 
     def get_config(self) -> dict[str, Any]:
         """All that makes it again."""

@@ -25,7 +25,9 @@ from edgedl.pipeline.cli.output import output, size, split_list
 
 def command(
     model: ModelOrRun,
-    to: Annotated[str, typer.Option(metavar="F[,F…]", help="tflite, onnx, saved-model, c-array.")] = "tflite",
+    to: Annotated[
+        str, typer.Option(metavar="F[,F…]", help="tflite, onnx, saved-model, c-array, front-end.")
+    ] = "tflite",
     variant: Annotated[str | None, typer.Option(help="Only this variant of a run; all unless given.")] = None,
     data: Data = None,
     batch: Annotated[str, typer.Option(help="Static batch size, or `dynamic`.")] = "1",

@@ -69,16 +69,17 @@ class AudioFolder(Source):
     skip_bad: bool = Field(default=False, description="Leave out files that cannot be read, and record them.")
 
     def load(self) -> RawData:
-        """Read all clips and compute their features. Raises DataError."""
+        """Read all clips, to be sure that all can be and of their rates, and again for the features: never are all
+        held at once. Raises DataError."""
         tree = file_tree(self.folder, "audio folder")
         clips = find_clips(tree, self.pattern)
-        waves, rates, bad = _read_all(tree, clips, self.skip_bad)
-        clips = [clip for clip in clips if clip.name in waves]
+        rates, bad = _rates(tree, clips, self.skip_bad)
+        clips = [clip for clip in clips if clip.name in rates]
         front_end = self._front_end(tree, rates)
         labels = tuple(sorted({clip.label for clip in clips}))
         if len(labels) < 2:
             raise one_class_only(f"audio folder {tree.root}", labels[0] if labels else "none", len(clips))
-        inputs = _features(front_end, [(waves[clip.name], rates[clip.name]) for clip in clips])
+        inputs = _features(front_end, tree, [clip.name for clip in clips])
         if self.layout == "map" and self.features != "none":
             inputs = inputs[..., None]
         groups = sorted({clip.group for clip in clips})
@@ -194,17 +195,14 @@ def find_clips(tree: FileTree, pattern: str | None) -> list[Clip]:
     return clips
 
 
-def _read_all(
-    tree: FileTree, clips: list[Clip], skip_bad: bool
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, int], tuple[str, ...]]:
-    """Waves and rates by file name, and what is wrong with the others."""
-    waves: dict[str, NDArray[np.float32]] = {}
+def _rates(tree: FileTree, clips: list[Clip], skip_bad: bool) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Sampling rates in Hz by file name, and what is wrong with the others."""
     rates: dict[str, int] = {}
     bad: list[str] = []
-    with reporter().progress("Reading the sounds", len(clips)) as progress:
+    with reporter().progress("Checking the sounds", len(clips)) as progress:
         for done, clip in enumerate(clips, start=1):
             try:
-                rates[clip.name], waves[clip.name] = read_wav(tree.read(clip.name))
+                rates[clip.name], _ = read_wav(tree.read(clip.name))
             except (ValueError, OSError) as error:
                 bad.append(f"{tree.path(clip.name)}: {error}")
             progress.update(done)
@@ -217,14 +215,23 @@ def _read_all(
         )
     if bad:
         reporter().warn(f"{len(bad)} of {len(clips)} sounds cannot be read and are left out, the first is {bad[0]}")
-    return waves, rates, tuple(bad)
+    return rates, tuple(bad)
 
 
-def _features(front_end: AudioFrontEnd, waves: list[tuple[NDArray[np.float32], int]]) -> NDArray[np.float32]:
+def _features(front_end: AudioFrontEnd, tree: FileTree, names: list[str]) -> NDArray[np.float32]:
+    """Features (n, frames, bins) of the files, or their waveforms (n, samples, 1). Raises DataError."""
     chunks: list[NDArray[np.float32]] = []
-    with reporter().progress("Computing the features", len(waves)) as progress:
-        for start in range(0, len(waves), _CHUNK):
-            same = [resampled(wave, rate, front_end.sample_rate_hz) for wave, rate in waves[start : start + _CHUNK]]
-            chunks.append(audio.features(front_end, np.stack([fixed_length(wave, front_end) for wave in same])))
-            progress.update(start + len(same))
+    with reporter().progress("Computing the features", len(names)) as progress:
+        for start in range(0, len(names), _CHUNK):
+            waves = [_clip(front_end, tree, name) for name in names[start : start + _CHUNK]]
+            chunks.append(audio.features(front_end, np.stack(waves)))
+            progress.update(start + len(waves))
     return np.concatenate(chunks)
+
+
+def _clip(front_end: AudioFrontEnd, tree: FileTree, name: str) -> NDArray[np.float32]:
+    try:
+        rate, wave = read_wav(tree.read(name))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{tree.path(name)} could be read before and cannot now", received=str(error)) from None
+    return fixed_length(resampled(wave, rate, front_end.sample_rate_hz), front_end)

@@ -196,10 +196,9 @@ def _shift_in_time(sounds: tf.Tensor, share: float, contract: InputContract, see
     import tensorflow as tf
 
     assert contract.audio is not None
-    length: int = contract.shape[0]
-    n: Any = tf.shape(sounds)[0]
+    length, n = contract.shape[0], tf.shape(sounds)[0]
     most = int(share * length)
-    moves = tf.random.stateless_uniform([n, 1], seed, -most, most + 1, tf.int32, alg="philox")
+    moves = tf.random.stateless_uniform(tf.stack([n, 1]), seed, -most, most + 1, tf.int32, alg="philox")
     origins = tf.range(length)[None] - moves
     silence = audio.features(contract.audio, np.zeros((1, contract.audio.samples), np.float32))[0, 0]
     mean, std = contract.scaling()
@@ -213,9 +212,9 @@ def _louder_or_softer(sounds: tf.Tensor, most_db: float, contract: InputContract
     """Waveforms are multiplied; of log-mel features the powers are."""
     import tensorflow as tf
 
-    shape: Any = [tf.shape(sounds)[0], *[1] * len(contract.shape)]
+    shape = tf.stack([tf.shape(sounds)[0], *[1] * len(contract.shape)])
     gain_db: Any = tf.random.stateless_uniform(shape, seed, -most_db, most_db, alg="philox")
-    power_gain = 10.0 ** (gain_db / 10.0)
+    power_gain = tf.pow(10.0, gain_db / 10.0)
     if contract.audio is not None and contract.audio.features == "waveform":
         return sounds * tf.sqrt(power_gain)
     return _as_features(_band_power(sounds, contract) * power_gain, contract)
@@ -249,19 +248,20 @@ def _add_background(sounds: tf.Tensor, how: Background, contract: InputContract,
 
     assert contract.audio is not None
     bank = noise_bank(how, contract)
-    length: int = contract.shape[0]
-    n: Any = tf.shape(sounds)[0]
+    length, n = contract.shape[0], tf.shape(sounds)[0]
     ones = [1] * (len(contract.shape) - 1)
-    starts = tf.random.stateless_uniform([n, 1], fold_in(seed, 0), 0, len(bank) - length + 1, tf.int32, alg="philox")
+    starts = tf.random.stateless_uniform(
+        tf.stack([n, 1]), fold_in(seed, 0), 0, len(bank) - length + 1, tf.int32, alg="philox"
+    )
     noise = tf.reshape(tf.gather(tf.constant(bank), starts + tf.range(length)[None]), tf.shape(sounds))
-    snr_db: Any = tf.random.stateless_uniform([n, 1, *ones], fold_in(seed, 1), *how.snr_db, alg="philox")
-    chosen = tf.random.stateless_uniform([n, 1, *ones], fold_in(seed, 2), alg="philox") < how.share
+    snr_db: Any = tf.random.stateless_uniform(tf.stack([n, 1, *ones]), fold_in(seed, 1), *how.snr_db, alg="philox")
+    chosen = tf.random.stateless_uniform(tf.stack([n, 1, *ones]), fold_in(seed, 2), alg="philox") < how.share
     axes = list(range(1, len(contract.shape) + 1))
 
     def strength(power_of_sound: tf.Tensor, power_of_noise: tf.Tensor) -> tf.Tensor:
         total = tf.reduce_mean(power_of_sound, axes, keepdims=True)
         noise_total = tf.reduce_mean(power_of_noise, axes, keepdims=True)
-        return tf.math.divide_no_nan(total, noise_total) * 10.0 ** (-snr_db / 10.0)
+        return tf.math.divide_no_nan(total, noise_total) * tf.pow(10.0, -snr_db / 10.0)
 
     if contract.audio.features == "waveform":
         mixed = sounds + tf.sqrt(strength(tf.square(sounds), tf.square(noise))) * noise
@@ -306,12 +306,11 @@ def _mask(sounds: tf.Tensor, how: SpecAugment, seed: tf.Tensor) -> tf.Tensor:
     """Set bands to 0, the mean of standardised features: width from U[0, W], start from U[0, length − width]."""
     import tensorflow as tf
 
-    n: Any = tf.shape(sounds)[0]
-    ones = [1] * (len(sounds.shape) - 3)
+    n, ones = tf.shape(sounds)[0], [1] * (len(sounds.shape) - 3)
     for axis, count, share in ((1, how.time_masks, how.time_width), (2, how.frequency_masks, how.frequency_width)):
         length = int(sounds.shape[axis] or 0)
         for mask in range(count):
-            random = tf.random.stateless_uniform([2, n, 1], fold_in(seed, 2 * mask + axis - 1), alg="philox")
+            random = tf.random.stateless_uniform(tf.stack([2, n, 1]), fold_in(seed, 2 * mask + axis - 1), alg="philox")
             width = tf.floor(random[0] * (share * length + 1))
             start = tf.floor(random[1] * (length - width + 1))
             places = tf.range(float(length))[None]

@@ -33,6 +33,9 @@ class CsvTable(Source):
     file: InputPath = Field(description="The .csv file (UTF-8).")
     target: str = Field(description="Name of the column to predict.")
     ignore: tuple[str, ...] = Field(default=(), description="Columns that are no features: row numbers, names, dates.")
+    group_by: str | None = Field(
+        default=None, description="A column, no feature: rows with the same value (a person's) are in one part only."
+    )
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="What stands between cells.")
     task: TaskChoice = Field(
         default="auto", description="'auto': text and up to 20 different whole numbers are classes, else regression."
@@ -42,7 +45,7 @@ class CsvTable(Source):
     def load(self) -> RawData:
         """Read the table. Raises DataError, naming row and column."""
         path = existing_file(self.file, "data file")
-        columns, features, cells = self._read(path)
+        columns, features, cells, groups = self._read(path)
         where = f"{path} column {self.target!r}"
         targets, task, labels = _targets(cells, where, self.task)
         return RawData(
@@ -51,10 +54,11 @@ class CsvTable(Source):
             input=InputContract(name="features", shape=(len(columns),), content="features", feature_names=columns),
             normalize=self.normalize,
             labels=labels,
+            groups=np.unique(groups, return_inverse=True)[1].astype(np.int64) if self.group_by else None,
         )
 
-    def _read(self, path: Path) -> tuple[tuple[str, ...], NDArray[np.float32], list[str]]:
-        """Names of the feature columns, their values (n, columns), and the target's cells."""
+    def _read(self, path: Path) -> tuple[tuple[str, ...], NDArray[np.float32], list[str], list[str]]:
+        """Names of the feature columns, their values (n, columns), the target's cells, and the groups'."""
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.reader(file, delimiter=self.delimiter, strict=True)
@@ -62,6 +66,8 @@ class CsvTable(Source):
                 target, chosen = self._columns(header, path)
                 rows: list[NDArray[np.float64]] = []
                 cells: list[str] = []
+                groups: list[str] = []
+                group = header.index(self.group_by) if self.group_by else target
                 for row in reader:
                     if not any(cell.strip() for cell in row):
                         continue
@@ -74,6 +80,7 @@ class CsvTable(Source):
                     if not row[target].strip():
                         _bad_cell(path, reader.line_num, header[target], row[target])
                     cells.append(row[target].strip())
+                    groups.append(row[group].strip())
                     rows.append(_numbers(row, chosen, header, path, reader.line_num))
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not a text file in UTF-8", received=error.reason, advice="Save it so") from None
@@ -81,7 +88,7 @@ class CsvTable(Source):
             raise DataError(f"{path} cannot be read as a table", received=str(error)) from None
         if not rows:
             raise DataError(f"{path} has a header but no rows")
-        return tuple(header[i] for i in chosen), np.stack(rows).astype(np.float32), cells
+        return tuple(header[i] for i in chosen), np.stack(rows).astype(np.float32), cells, groups
 
     def _columns(self, header: list[str], path: Path) -> tuple[int, list[int]]:
         """Positions of the target and of the feature columns."""
@@ -96,12 +103,16 @@ class CsvTable(Source):
             )
         if twice := sorted({name for name in header if header.count(name) > 1}):
             raise DataError(f"{path} has two columns called {twice[0]!r}", advice="Rename one of them")
-        for name in (self.target, *self.ignore):
+        apart = (*self.ignore, *([self.group_by] if self.group_by else []))
+        for name in (self.target, *apart):
             if name not in header:
                 raise self._no_column(name, header, path)
-        if self.target in self.ignore:
-            raise ConfigError(f"data.ignore holds the target {self.target!r}", advice="Take it out of the list")
-        chosen = [i for i, name in enumerate(header) if name != self.target and name not in self.ignore]
+        if self.target in apart:
+            raise ConfigError(
+                f"data.{'ignore' if self.target in self.ignore else 'group_by'} holds the target {self.target!r}",
+                advice="Take it out of the list",
+            )
+        chosen = [i for i, name in enumerate(header) if name != self.target and name not in apart]
         if not chosen:
             raise DataError(f"{path} has no column beside the target", received=listed(header))
         return header.index(self.target), chosen

@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -109,6 +109,8 @@ class Series(Source):
         else:
             file = existing_file(self.path, "data file")
             found, columns = self._read_csv(file.read_bytes(), str(file), None)
+            intervals = self._read_anomalies()
+            found = [self._marked(one, _for_file(str(file), intervals, [str(file)])) for one in found]
         if self.length is None:
             raise ConfigError(
                 "data.length is needed for series in CSV",
@@ -124,7 +126,7 @@ class Series(Source):
         if not files:
             raise DataError(f"{tree.root} has no .csv files", received=f"{len(tree.files)} other files")
         compiled = re.compile(self.pattern) if self.pattern else None
-        intervals = self._read_anomalies()
+        intervals, paths = self._read_anomalies(), [tree.path(name) for name in files]
         found: list[OneSeries] = []
         columns: tuple[str, ...] | None = None
         for name in files:
@@ -144,14 +146,13 @@ class Series(Source):
                 )
             columns = names
             group = match["group"] if match and has_group(self.pattern) and match["group"] else name
-            inside = _for_file(name, intervals)
-            found += [
-                replace(
-                    one, group=f"{group} {one.group}", labels=_anomalous(one, inside) if self.anomalies else one.labels
-                )
-                for one in some
-            ]
+            inside = _for_file(tree.path(name), intervals, paths)
+            found += [self._marked(replace(one, group=f"{group} {one.group}"), inside) for one in some]
         return found, columns or ()
+
+    def _marked(self, one: OneSeries, spans: list[tuple[str, str]]) -> OneSeries:
+        """With the rows inside a span marked, where anomalies are asked for."""
+        return one if self.anomalies is None else replace(one, labels=_anomalous(one, spans))
 
     def _read_anomalies(self) -> dict[str, list[tuple[str, str]]]:
         if self.anomalies is None:
@@ -386,11 +387,19 @@ def _numbers(body: list[list[str]], header: list[str], columns: tuple[str, ...],
     return values
 
 
-def _for_file(name: str, intervals: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """The anomalies of a file, by its path or the end of it."""
-    parts = PurePosixPath(name).parts
-    keys = ["/".join(parts[i:]) for i in range(len(parts))]
-    return next((intervals[key] for key in keys if key in intervals), [])
+def _for_file(path: str, intervals: dict[str, list[tuple[str, str]]], all_paths: list[str]) -> list[tuple[str, str]]:
+    """The anomalies of a file: those whose key is the end of its path. Raises DataError when no file has any."""
+    if intervals and not any(_ends_with(one, key) for one in all_paths for key in intervals):
+        raise DataError(
+            "the anomalies are of other files",
+            required=f"paths such as {listed(all_paths, most=2)}, or ends of them",
+            received=listed(intervals, most=3),
+        )
+    return next((spans for key, spans in intervals.items() if _ends_with(path, key)), [])
+
+
+def _ends_with(path: str, key: str) -> bool:
+    return f"/{path}".endswith(f"/{key}")
 
 
 def _anomalous(one: OneSeries, intervals: list[tuple[str, str]]) -> NDArray[np.str_]:

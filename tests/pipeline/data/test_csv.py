@@ -106,3 +106,22 @@ def test_not_text(tmp_path):
 def test_the_target_cannot_be_ignored(tmp_path):
     with pytest.raises(ConfigError, match="holds the target"):
         table(tmp_path, TABLE, ignore=("species",)).load()
+
+
+def test_rows_of_a_group_stay_together(tmp_path):
+    rows = "".join(
+        f"{person},{10 * person + day},{'yes' if day % 2 else 'no'}\n" for person in range(8) for day in range(6)
+    )
+    (tmp_path / "a.csv").write_text("person,dose,better\n" + rows)
+    source = CsvTable(file=tmp_path / "a.csv", target="better", group_by="person")
+    splits = load_splits(source, source.split, 0)
+    assert splits.input.feature_names == ("dose",)
+    people = [
+        set((part.raw(np.arange(len(part)))[:, 0] // 10).tolist())
+        for part in (splits.train, splits.validation, splits.test)
+    ]
+    assert sum(map(len, people)) == len(set().union(*people)) == 8
+    with pytest.raises(DataError, match="no column 'persn'"):
+        CsvTable(file=tmp_path / "a.csv", target="better", group_by="persn").load()
+    with pytest.raises(ConfigError, match=r"data\.group_by holds the target"):
+        CsvTable(file=tmp_path / "a.csv", target="better", group_by="better").load()

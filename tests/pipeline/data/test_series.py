@@ -104,6 +104,20 @@ def test_anomalies_are_for_the_test_only(tmp_path: Path):
     assert splits.record.skipped == ("1 anomalous windows in the train stretch: only normal ones are learnt",)
 
 
+def test_anomalies_of_one_file_and_of_others(tmp_path: Path):
+    file = csv_file(tmp_path / "m.csv", 100)
+    spans = tmp_path / "spans.json"
+    spans.write_text(json.dumps({"m.csv": [["2024-01-01 00:01:32", "2024-01-01 00:01:33"]]}))
+    raw = Series(path=file, time="time", anomalies=spans, length=10).load()
+    assert raw.test is not None
+    assert raw.test.targets.tolist() == [0, 1]
+    spans.write_text(json.dumps({"n.csv": []}))
+    with pytest.raises(DataError, match=r"anomalies are of other files.*received n\.csv"):
+        Series(path=file, time="time", anomalies=spans, length=10).load()
+    with pytest.raises(ConfigError, match=r"needs data\.time"):
+        Series(path=file, anomalies=spans, columns=("a",), length=10).load()
+
+
 def test_npz_of_varying_lengths(tmp_path: Path):
     x = np.full((6, 8, 2), np.nan, np.float32)
     for k in range(6):
