@@ -245,10 +245,10 @@ def test_a_model_that_is_none(cli: Cli, recipe: Recipe, files: Path, name: str) 
         assert not Path("run").exists()
 
 
-def test_a_model_of_keras_3(cli: Cli, tmp_path: Path) -> None:
+def test_half_a_model_of_keras_3(cli: Cli, tmp_path: Path) -> None:
     keras_zip(tmp_path / "three.keras", "3.9.0")
-    cli("inspect", "three.keras").refused("three.keras was written by Keras 3.9.0", "tf_keras")
-    cli("export", "three.keras", "--out", "run").refused("three.keras was written by Keras 3.9.0")
+    cli("inspect", "three.keras").refused("Keras cannot load", "model.weights.h5")
+    cli("export", "three.keras", "--out", "run").refused("Keras cannot load")
     assert not Path("run").exists()
 
 
