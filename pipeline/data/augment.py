@@ -165,13 +165,17 @@ def _flip(images: tf.Tensor, which: str, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _move(images: tf.Tensor, shift: float, angle: float, contract: InputContract, seed: tf.Tensor) -> tf.Tensor:
-    """Rotate about the centre by up to ±angle (radians), then move by up to ±shift of each side, bilinear."""
+    """Rotate about the centre by up to ±angle (radians, bilinear), move by whole pixels up to ±shift of each side.
+
+    Moving by parts of pixels would blur what the model is trained on, and not what it is asked later.
+    """
     import numpy as np
     import tensorflow as tf
 
     n, (height, width) = tf.shape(images)[0], contract.shape[:2]
     random = tf.random.stateless_uniform(tf.stack([3, n]), seed, minval=-1.0, maxval=1.0, alg="philox")
-    dx, dy, turn = random[0] * (shift * width), random[1] * (shift * height), random[2] * angle
+    dx, dy = tf.round(random[0] * (shift * width)), tf.round(random[1] * (shift * height))
+    turn = random[2] * angle
     cos, sin = tf.cos(turn), tf.sin(turn)
     cx, cy = (width - 1) / 2, (height - 1) / 2
     # Each output point (x, y) looks at the input point (cos·u − sin·v + cx, sin·u + cos·v + cy), u = x − cx − dx, …
