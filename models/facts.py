@@ -65,6 +65,12 @@ def macs_of_layer(layer: Any) -> int:
 
     if (own := getattr(layer, "macs", None)) is not None:
         return int(own)
+    if isinstance(
+        layer, layers.MultiHeadAttention
+    ):  # of a sequence to itself: projections, q kᵀ, and its product with v
+        steps, settings = _positions(layer.output_shape)[-1], layer.get_config()
+        products = 2 * steps * settings["num_heads"] * settings["key_dim"]
+        return steps * (products + sum(math.prod(one.shape) for one in layer.weights if "kernel" in one.name))
     if isinstance(layer, (layers.Wrapper, layers.RNN)):
         steps = _positions(layer.input_shape)[0] if len(layer.input_shape) > 2 else 1
         return steps * sum(math.prod(weight.shape) for weight in layer.weights if "kernel" in weight.name)

@@ -72,3 +72,12 @@ def test_a_damaged_model_is_one_line(files: dict[str, Path], tmp_path: Path) -> 
     with pytest.raises(ModelError) as caught:
         inspect_keras(tmp_path / "half.h5")
     assert "\n" not in str(caught.value)
+
+
+def test_attention_is_counted(tmp_path: Path) -> None:
+    import tf_keras
+
+    x = tf_keras.Input((5, 6))
+    model = tf_keras.Model(x, tf_keras.layers.MultiHeadAttention(2, 4)(x, x))
+    model.save(tmp_path / "m.keras", save_format="keras")
+    assert inspect_keras(tmp_path / "m.keras").macs == 5 * 4 * (6 * 8) + 2 * 5 * 5 * 8
