@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -93,35 +92,3 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(UnavailableError, match=r"needs TensorFlow Datasets.*edgedl\[tfds\]"):
         Tfds(name="beans").load()
-
-
-@pytest.mark.tensorflow
-def test_the_real_package(tmp_path: Path):
-    try:
-        import tensorflow_datasets as tfds  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        pytest.skip("needs the optional package tensorflow-datasets, which is not among the shared requirements")
-
-    class Leaves(tfds.core.GeneratorBasedBuilder):
-        """Twelve images."""
-
-        VERSION = tfds.core.Version("1.0.0")
-        pkg_dir_path = tmp_path
-
-        def _info(self) -> Any:
-            label = tfds.features.ClassLabel(names=["a", "b"])
-            features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(6, 6, 3)), "label": label})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager: Any) -> Any:
-            return {"train": self._generate_examples(24), "test": self._generate_examples(6)}
-
-        def _generate_examples(self, n: int) -> Any:
-            for i in range(n):
-                yield i, {"image": np.full((6, 6, 3), 100 * (i % 2) + 20, np.uint8), "label": i % 2}
-
-    Leaves(data_dir=tmp_path).download_and_prepare()
-    source = Tfds(name="leaves", folder=tmp_path, download=False)
-    splits = load_splits(source, source.split, 0)
-    assert splits.record.counts == {"train": 22, "validation": 2, "test": 6}
-    np.testing.assert_array_equal(splits.test.raw(np.arange(6))[:, 0, 0, 0], 100 * splits.test.targets + 20)
