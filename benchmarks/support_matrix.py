@@ -116,7 +116,7 @@ def page(rows: dict[str, Row]) -> str:
     lines = [
         "# Support matrix",
         "",
-        "Written by `make matrix` (`benchmarks/support_matrix.py`): every recipe of `examples/zoo` was trained,",
+        "Written by `make matrix` (`benchmarks/support_matrix.py`): each recipe of `examples/zoo` was trained,",
         "exported with built-in ops only, compared with its Keras model on test examples, and timed on one thread of",
         "this computer's CPU. A cell holds the median latency (`measured`; the machine is shared, so compare within a",
         "row, and roughly) and what the task lost on the test split. ✗ points to the reason below.",
@@ -133,6 +133,8 @@ def page(rows: dict[str, Row]) -> str:
         keras = f"{one['metric']} {value} (n = {one['n']})"
         link = f"[{name}](../examples/zoo/{name}.yaml)"
         lines.append("| " + " | ".join((link, f"{one['parameters']:,}", keras, *cells)) + " |")
+    if waiting := [path.stem for path in sorted(RECIPES.glob("*.yaml")) if path.stem not in rows]:
+        lines += ["", f"Not done yet: {', '.join(waiting)}."]
     if reasons:
         lines += ["", "## Reasons", "", *(f"{i}. {reason}" for i, reason in enumerate(reasons, start=1))]
     return "\n".join(lines) + "\n"

@@ -151,30 +151,21 @@ def test_all_applications_come_over() -> None:
 CODE = """
 import keras, tf_keras
 
-class Scale(tf_keras.layers.Layer):
-    def __init__(self, factor=1.0, **options):
-        super().__init__(**options)
-        self.factor = factor
-    def build(self, shape):
-        self.bias = self.add_weight(name="bias", shape=shape[-1:])
-    def call(self, x):
-        return x * self.factor + self.bias
-    def get_config(self):
-        return super().get_config() | {"factor": self.factor}
+def layer(base):
+    class Scale(base):
+        def __init__(self, factor=1.0, **options):
+            super().__init__(**options)
+            self.factor = factor
+        def build(self, shape):
+            self.bias = self.add_weight(name="bias", shape=shape[-1:])
+        def call(self, x):
+            return x * self.factor + self.bias
+        def get_config(self):
+            return super().get_config() | {"factor": self.factor}
+    return Scale
 
-@keras.saving.register_keras_serializable("mine")
-class Scale3(keras.layers.Layer):
-    def __init__(self, factor=1.0, **options):
-        super().__init__(**options)
-        self.factor = factor
-    def build(self, shape):
-        self.bias = self.add_weight(name="bias", shape=shape[-1:])
-    def call(self, x):
-        return x * self.factor + self.bias
-    def get_config(self):
-        return super().get_config() | {"factor": self.factor}
-
-Scale3.__name__ = "Scale"
+Scale = layer(tf_keras.layers.Layer)
+Scale3 = keras.saving.register_keras_serializable("mine")(layer(keras.layers.Layer))
 
 def build():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d")])
