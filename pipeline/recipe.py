@@ -35,7 +35,12 @@ class Optimizer(Section):
     learning_rate: PositiveFloat = Field(default=1e-3, description="The schedule's highest rate.")
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="SGD only.")
     nesterov: bool = Field(default=False, description="SGD only.")
-    weight_decay: float = Field(default=0.004, ge=0.0, description="AdamW only: decoupled weight decay.")
+    weight_decay: float | None = Field(
+        default=None,
+        ge=0.0,
+        description="Decoupled weight decay (Loshchilov & Hutter 2019, eq. 9 and 12), of sgd and adamw; "
+        "unless given 0 for sgd, 0.004 for adamw.",
+    )
     clip_norm: PositiveFloat | None = Field(default=None, description="Clip the global norm of the gradient.")
 
 

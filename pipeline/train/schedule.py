@@ -41,8 +41,13 @@ def build_optimizer(config: Optimizer, rate: RecipeSchedule) -> Any:
     optimizers: Any = tf_keras.optimizers
     if config.name == "sgd":
         return optimizers.SGD(
-            rate, momentum=config.momentum, nesterov=config.nesterov, global_clipnorm=config.clip_norm
+            rate,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay or None,
+            global_clipnorm=config.clip_norm,
         )
     if config.name == "adam":
         return optimizers.Adam(rate, global_clipnorm=config.clip_norm)
-    return optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm)
+    decay = 0.004 if config.weight_decay is None else config.weight_decay
+    return optimizers.AdamW(rate, weight_decay=decay, global_clipnorm=config.clip_norm)

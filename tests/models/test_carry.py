@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,39 +112,6 @@ def test_layers_that_tf_keras_lacks_are_hosted_and_trained(tmp_path: Path) -> No
     before = [one.copy() for one in loaded.model.get_weights()]
     loaded.model.fit(np.ones((4, 6, 8)), np.zeros((4, 6, 8)), verbose=0)
     assert not all(map(np.array_equal, before, loaded.model.get_weights()))
-
-
-FAST = ("MobileNetV3Small", "ConvNeXtTiny", "EfficientNetV2B0")
-
-
-def check_application(name: str) -> None:
-    import keras
-    import tf_keras
-
-    from edgedl.models.carry import carry_over
-
-    model = getattr(keras.applications, name)(weights=None)
-    _, how = carry_over(model, "Keras 3")
-    keras.backend.clear_session()
-    tf_keras.backend.clear_session()
-    assert how.road == "layers", how.notes
-    assert how.random_error is not None
-    assert how.random_error <= WORST
-
-
-@pytest.mark.parametrize("name", FAST)
-def test_applications_come_over(name: str) -> None:
-    check_application(name)
-
-
-@pytest.mark.slow
-def test_all_applications_come_over() -> None:
-    import keras
-
-    names = [name for name in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, name))]
-    assert len(names) > 30
-    for name in names:
-        check_application(name)
 
 
 CODE = """
