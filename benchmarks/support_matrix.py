@@ -83,8 +83,9 @@ def row(name: str, folder: Path) -> Row:
                 cells[key] = {"passed": False, "reason": str(error)}
         for key, file in files.items():
             try:
-                latency = profile(file, budget_s=BUDGET_S).models[0]
-                cells[key]["latency_us"] = latency.median_us.value
+                timing = profile(file, budget_s=BUDGET_S).models[0].timing
+                assert timing is not None
+                cells[key]["latency_us"] = timing.median_us.value
             except EdgedlError as error:
                 cells[key] |= {"passed": False, "reason": str(error)}
     return {

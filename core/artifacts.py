@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from edgedl.core.contract import Contract
 from edgedl.core.errors import InputError
 from edgedl.core.files import FileRecord, sha256_of, write_atomically
-from edgedl.core.statistics import Interval
+from edgedl.core.statistics import Interval, exact
 
 MANIFEST = "manifest.json"
 
@@ -351,50 +351,51 @@ class ParityReport(Artifact):
 
 
 @dataclass(frozen=True)
-class OpLatency:
-    """One op in the order of execution. time_us: median over the profiled runs. layer: the Keras layer, if known."""
+class OpCost:
+    """One op, in the order of execution.
+
+    index: in the file; -1 for a kernel that could not be traced back to one op. layer: the Keras layer, if known.
+    cost: in `unit`, for one inference; share: of all ops together. runs_on: the part of the device that computes it,
+    where there is a choice ("cpu", "npu", "gpu"). note: why there, or what would change it.
+    """
 
     index: int
     op: str
     layer: str | None
-    time_us: float
+    cost: float
+    unit: Literal["us", "instructions", "cycles"]
     share: float
+    runs_on: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak resident memory of a process that loads and runs the model, and of one that only loads the runtime."""
+    """What the model adds to the memory of a process or chip. what: what was counted, e.g. "peak resident memory"."""
 
-    peak_bytes: int
-    runtime_bytes: int
+    model_bytes: int
+    what: str
+    runtime_bytes: int | None = None
 
 
 @dataclass(frozen=True)
-class ModelLatency:
-    """One file in a session.
+class Timing:
+    """Measured times per inference.
 
-    blocks_us: the raw samples in microseconds per inference, by process, then block (blocks of all files alternate).
+    blocks_us: the raw samples in microseconds, by process, then block (blocks of all files alternate).
     p10_us, median_us, p90_us: estimate and 95 % interval (hierarchical bootstrap over processes and blocks).
+    load_ms: reading the file to ready; first_ms: the first, cold inference.
     ratio: p10 over the first file's p10, of blocks timed side by side, with its interval over processes (None for the
         first file); `core.statistics.quantile_ratio` says how.
-    load_ms: reading the file to ready; first_inference_ms: the first, cold inference.
-    unpaid: why there is no figure, where there is none.
     """
 
-    file: str
-    sha256: str
-    size_bytes: int
-    runtime: str
     blocks_us: tuple[tuple[tuple[float, ...], ...], ...]
     p10_us: Interval
     median_us: Interval
     p90_us: Interval
     load_ms: float
-    first_inference_ms: float
-    memory: Memory
-    ops: tuple[OpLatency, ...]
+    first_ms: float
     ratio: Interval | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -403,21 +404,101 @@ class ModelLatency:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A time per inference that nothing ran for. latency_us: with the bounds that `basis` explains."""
+
+    latency_us: Interval
+    basis: str
+
+
+@dataclass(frozen=True)
+class CacheMisses:
+    """Misses of one level of a modelled data cache, per inference."""
+
+    level: int
+    kib: int
+    ways: int
+    misses: int
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Instructions that one warm inference executes; at one thread the same every time.
+
+    simd: of which dot (dot products, matrix multiplication) and multiply_add. inferences: how many were counted;
+    spread: largest less smallest total among them.
+    """
+
+    total: int
+    load: int
+    store: int
+    branch: int
+    simd: int
+    dot: int
+    multiply_add: int
+    other: int
+    caches: tuple[CacheMisses, ...]
+    inferences: int
+    spread: int
+
+
+@dataclass(frozen=True)
+class ModelLatency:
+    """One file in a session. What a device cannot tell is None: a time where nothing was timed, memory, instructions.
+
+    outputs: hash (FNV-1a, 64 bits) of each output's bytes for the session's random inputs.
+    """
+
+    file: str
+    sha256: str
+    size_bytes: int
+    runtime: str
+    ops: tuple[OpCost, ...]
+    timing: Timing | None = None
+    estimate: Estimate | None = None
+    instructions: Instructions | None = None
+    memory: Memory | None = None
+    energy_uj: float | None = None
+    outputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The figure by which a session compares its files.
+
+    what: "p10" of the measured times, "instructions" of an inference, or an "estimate" of its time. n: inferences seen.
+    ratio: to the session's first file (None for that one); exact for instructions and estimates.
+    """
+
+    value: Interval
+    unit: Literal["us", "instructions"]
+    what: Literal["p10", "instructions", "estimate"]
+    n: int
+    obtained: Obtained
+    ratio: Interval | None
+
+
+@dataclass(frozen=True)
 class Conditions:
-    """The state of the machine around the measurement; None where the system does not tell."""
+    """The state of the machine around the session; None where the system does not tell."""
 
     load_average: float | None
     governor: str | None
     temperature_c: float | None
     threads: int
     xnnpack: bool
+    battery_percent: float | None = None
+    throttled: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyReport(Artifact):
-    """One profiling session on one device: all files interleaved, raw samples kept.
+    """One profiling session on one device, of all files together.
 
-    stopped: "precise enough" or "budget used up". device: e.g. "cpu"; hardware: what it is.
+    device: e.g. "cpu", "arm64:raspberry-pi-5"; hardware: what it is. obtained: how times, instructions, costs per op
+    and memory came to be; an `Estimate` is estimated whatever this says. processes, warm_up: how many were started,
+    and inferences before the first sample. stopped: why sampling ended.
     """
 
     device: str
@@ -430,6 +511,23 @@ class LatencyReport(Artifact):
     warm_up: int
     stopped: str
     seconds: float
+
+    def speed(self, model: ModelLatency) -> Speed | None:
+        """The best figure there is of one of the session's files; None where it has none."""
+        if model.timing is not None:
+            timing = model.timing
+            return Speed(timing.p10_us, "us", "p10", timing.n, self.obtained, timing.ratio)
+        first = self.models[0]
+        if model.instructions is not None:
+            total, n = model.instructions.total, model.instructions.inferences
+            base = first.instructions.total if first.instructions and model is not first else None
+            ratio = exact(total / base) if base else None
+            return Speed(exact(total), "instructions", "instructions", n, self.obtained, ratio)
+        if model.estimate is not None:
+            value = model.estimate.latency_us
+            base = first.estimate.latency_us.value if first.estimate and model is not first else None
+            return Speed(value, "us", "estimate", 0, "estimated", exact(value.value / base) if base else None)
+        return None
 
 
 # --- check -------------------------------------------------------------------------------------------------------

@@ -35,6 +35,11 @@ class Interval:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
+def exact(value: float) -> Interval:
+    """A figure without spread: counted, or computed."""
+    return Interval(value, value, value)
+
+
 def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
     """Wilson's score interval for a proportion (Wilson 1927, JASA 22, 209–212).
 

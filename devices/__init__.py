@@ -7,12 +7,13 @@ import importlib
 from collections.abc import Sequence
 
 from edgedl.core.errors import UnavailableError
-from edgedl.devices.protocol import Device, DeviceStatus, SamplingPlan
+from edgedl.devices.protocol import Device, DeviceStatus, Installable, SamplingPlan
 
-__all__ = ["Device", "DeviceStatus", "SamplingPlan", "all_devices", "find_device"]
+__all__ = ["Device", "DeviceStatus", "Installable", "SamplingPlan", "all_devices", "find_device"]
 
 _MODULES = {  # a device's name → the module that holds it as `device`; imported when asked for
     "cpu": "edgedl.devices.cpu",
+    "arm64": "edgedl.devices.arm64.device",
 }
 
 

@@ -13,22 +13,22 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
 from edgedl.core import isolation
-from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, OpLatency, Record
+from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, Record
 from edgedl.core.console import reporter
 from edgedl.core.errors import ModelError, StageError, UnavailableError
 from edgedl.core.files import sha256_of
 from edgedl.core.isolation import Limits, run_isolated
-from edgedl.core.model_facts import ModelFile, OpFacts
+from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import machine, version_of, versions
-from edgedl.core.statistics import quantile_intervals, quantile_ratio
 from edgedl.devices import litert, onnx_runtime, session
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
+from edgedl.devices.results import PEAK_MEMORY, op_table, timing_of, with_ratios
 from edgedl.devices.sampling import MAX_PROCESSES, enough, planned_looks
 from edgedl.devices.session import Examined, OpTimes, Timed, TimingTask
 
@@ -81,11 +81,9 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
             sampled.take()
             bar.update(time.monotonic() - started, f"{sampled.processes} processes")
     models = [
-        _latency(file, timed, seen, Memory(seen.peak_bytes, runtime_bytes[file.format]), plan)
+        _latency(file, timed, seen, runtime_bytes[file.format], plan)
         for file, timed, seen in zip(files, sampled.timed, examined, strict=True)
     ]
-    first = models[0]
-    ratios = [quantile_ratio(model.blocks_us, first.blocks_us, 0.1) for model in models[1:]]
     seconds = time.monotonic() - started
     return LatencyReport(
         name=_names(files),
@@ -94,7 +92,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
         hardware=machine(),
         obtained="measured",
         runtimes={runtime.NAME: version_of(runtime.PACKAGE) or "" for runtime in (litert, onnx_runtime)},
-        models=(first, *(replace(model, ratio=ratio) for model, ratio in zip(models[1:], ratios, strict=True))),
+        models=with_ratios(models),
         conditions=conditions,
         processes=sampled.processes,
         warm_up=max(entry.warm_up for timed in sampled.timed for entry in timed),
@@ -179,24 +177,23 @@ def _blocks(timed: Sequence[Timed]) -> tuple[tuple[tuple[float, ...], ...], ...]
 
 
 def _latency(
-    file: ModelFile, timed: Sequence[Timed], seen: Examined, memory: Memory, plan: SamplingPlan
+    file: ModelFile, timed: Sequence[Timed], seen: Examined, runtime_bytes: int, plan: SamplingPlan
 ) -> ModelLatency:
-    blocks = _blocks(timed)
-    p10_us, median_us, p90_us = quantile_intervals(blocks, (0.1, 0.5, 0.9), seed=plan.seed)
+    timing = timing_of(
+        _blocks(timed),
+        load_ms=median(entry.load_us for entry in timed) / 1e3,
+        first_ms=median(entry.first_us for entry in timed) / 1e3,
+        seed=plan.seed,
+    )
     return ModelLatency(
         file=file.path.name,
         sha256=sha256_of(file.path),
         size_bytes=file.path.stat().st_size,
         runtime=timed[0].runtime,
-        blocks_us=blocks,
-        p10_us=p10_us,
-        median_us=median_us,
-        p90_us=p90_us,
-        load_ms=median(entry.load_us for entry in timed) / 1e3,
-        first_inference_ms=median(entry.first_us for entry in timed) / 1e3,
-        memory=memory,
         ops=op_table(seen.ops, file.facts.ops),
-        notes=(*timed[0].notes, *seen.ops.notes, *_profiler_cost(seen.ops, median_us.value)),
+        timing=timing,
+        memory=Memory(max(0, seen.peak_bytes - runtime_bytes), PEAK_MEMORY, runtime_bytes),
+        notes=(*timed[0].notes, *seen.ops.notes, *_profiler_cost(seen.ops, timing.median_us.value)),
     )
 
 
@@ -206,24 +203,6 @@ def _profiler_cost(times: OpTimes, median_us: float) -> tuple[str, ...]:
     if factor < 1.5:
         return ()
     return (f"the profiler made the ops take {factor:.1f} times the median inference: their times are too long",)
-
-
-def op_table(times: OpTimes, facts: Sequence[OpFacts]) -> tuple[OpLatency, ...]:
-    """One row per op of the file, its kernels added up, in order of execution.
-
-    A kernel that could not be traced back to one op has a row of its own: index -1, the kernel's name, no layer.
-    """
-    total_us = sum(time.time_us for time in times.ops) or 1.0
-    rows: dict[object, OpLatency] = {}
-    by_index = {fact.index: fact for fact in facts}
-    for position, kernel in enumerate(times.ops):
-        fact = by_index.get(kernel.index) if kernel.index is not None else None
-        if fact is None:
-            rows["kernel", position] = OpLatency(-1, kernel.op, None, kernel.time_us, kernel.time_us / total_us)
-            continue
-        time_us = kernel.time_us + (rows[fact.index].time_us if fact.index in rows else 0.0)
-        rows[fact.index] = OpLatency(fact.index, fact.op, fact.layer, time_us, time_us / total_us)
-    return tuple(rows.values())
 
 
 # --- the state of the machine ------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ PACKAGE = "ai-edge-litert"
 MODULE = "ai_edge_litert"
 UNSUPPORTED = 5
 
-_STATUS = {  # litert_common.h
+STATUS = {  # litert_common.h
     1: "invalid argument", 2: "out of memory", 3: "runtime failure", 4: "missing input tensor", 5: "unsupported",
     6: "not found", 7: "timeout", 8: "wrong version", 9: "unknown", 10: "already exists", 100: "cancelled",
     500: "file I/O", 501: "invalid flatbuffer", 502: "dynamic loading", 503: "serialization", 504: "compilation",
@@ -116,7 +116,7 @@ class LiteRtError(Exception):
     """A call of the C API that failed: its status, and what the runtime said on standard error."""
 
     def __init__(self, function: str, status: int) -> None:
-        super().__init__(f"{function}: {_STATUS.get(status, f'status {status}')}")
+        super().__init__(f"{function}: {STATUS.get(status, f'status {status}')}")
         self.status = status
 
 
@@ -377,8 +377,13 @@ def _said() -> str:
     return Path("/proc/self/fd/2").read_bytes().decode(errors="replace")
 
 
-def _refusal(path: Path, said: str, error: LiteRtError) -> ModelError:
-    """The file and the reason: the first error line that says more than where in LiteRT's source it was raised."""
+def reason_in(said: str) -> str:
+    """The first error line that says more than where in LiteRT's source it was raised; "" without one."""
     lines = [line.removeprefix("ERROR: ").strip() for line in said.splitlines() if line.startswith("ERROR: ")]
-    reason = next((line for line in lines if not line.startswith("[")), lines[0] if lines else "")
+    return next((line for line in lines if not line.startswith("[")), lines[0] if lines else "")
+
+
+def _refusal(path: Path, said: str, error: LiteRtError) -> ModelError:
+    """The file and the reason."""
+    reason = reason_in(said)
     return ModelError(f"LiteRT cannot run {path.name}", received=f"{reason} ({error})" if reason else str(error))

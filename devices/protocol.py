@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from edgedl.core.artifacts import LatencyReport
@@ -76,5 +76,17 @@ class Device(Protocol):
 
         Raises UnavailableError when the device or the target is not there, ModelError (naming the file and the
         reason) when a file cannot run on it.
+        """
+        ...
+
+
+@runtime_checkable
+class Installable(Protocol):
+    """A device that can bring what it needs."""
+
+    def set_up(self) -> list[str]:
+        """Install, download and compile what is missing; a sentence for each thing done.
+
+        Raises UnavailableError with the command to run where this process may not.
         """
         ...

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, OpLatency, Record
+from edgedl.core.artifacts import Conditions, Estimate, LatencyReport, ModelLatency, OpCost, Record
 from edgedl.core.errors import UnavailableError
 from edgedl.core.files import sha256_of
 from edgedl.core.model_facts import ModelFile
@@ -43,7 +43,7 @@ class TemplateDevice:
                 f"device {self.name!r} needs a target", required=f"one of {', '.join(MACS_PER_US)}", received="none"
             )
         started = time.monotonic()
-        models = tuple(_estimate(file, MACS_PER_US[target], files[0]) for file in files)
+        models = tuple(_estimate(file, MACS_PER_US[target]) for file in files)
         seconds = time.monotonic() - started
         return LatencyReport(
             name=", ".join(file.path.name for file in files),
@@ -64,28 +64,17 @@ class TemplateDevice:
 device = TemplateDevice()
 
 
-def _estimate(file: ModelFile, macs_per_us: float, first: ModelFile) -> ModelLatency:
+def _estimate(file: ModelFile, macs_per_us: float) -> ModelLatency:
     total = file.facts.macs or 1
-    latency_us = _exact(total / macs_per_us)
-    return ModelLatency(
+    latency_us = total / macs_per_us
+    return ModelLatency(  # 7. what this device cannot tell (samples, instructions, memory, energy) stays None
         file=file.path.name,
         sha256=sha256_of(file.path),
         size_bytes=file.facts.size_bytes,
         runtime="none",
-        blocks_us=(),  # raw samples, by process and block, where there are any
-        p10_us=latency_us,
-        median_us=latency_us,
-        p90_us=latency_us,
-        load_ms=0.0,
-        first_inference_ms=0.0,
-        memory=Memory(peak_bytes=0, runtime_bytes=0),
+        estimate=Estimate(Interval(latency_us, latency_us, latency_us), "multiply–accumulates alone; error unknown"),
         ops=tuple(
-            OpLatency(op.index, op.op, op.layer, op.macs / macs_per_us, op.macs / total) for op in file.facts.ops
+            OpCost(op.index, op.op, op.layer, op.macs / macs_per_us, "us", op.macs / total, runs_on="npu")
+            for op in file.facts.ops
         ),
-        ratio=None if file is first else _exact(total / (first.facts.macs or 1)),
-        notes=("estimated from multiply–accumulates alone; load time and memory are not estimated",),
     )
-
-
-def _exact(value: float) -> Interval:
-    return Interval(value, value, value)

@@ -226,7 +226,9 @@ def _described(tensor: TensorSpec) -> str:
 def judge_latency(report: LatencyReport, max_slowdown: float) -> Finding:
     """The finding on a session of (old, new): the interval of the ratio against 1 + max_slowdown."""
     old, new = report.models
-    ratio = ratio_for_decision(new.blocks_us, old.blocks_us)
+    if old.timing is None or new.timing is None:
+        return _judge_counts(report, max_slowdown)
+    ratio = ratio_for_decision(new.timing.blocks_us, old.timing.blocks_us)
     outcome = latency_outcome(ratio, max_slowdown)
     means = {
         "pass": f"within the {_percent(max_slowdown)} allowed",
@@ -235,14 +237,31 @@ def judge_latency(report: LatencyReport, max_slowdown: float) -> Finding:
         "inconclusive": f"too close to the {_percent(max_slowdown)} allowed to tell ({report.stopped}); a larger "
         "budget or a quieter machine would",
     }[outcome]
-    old_us, new_us = old.p10_us.value, new.p10_us.value
+    old_us, new_us = old.timing.p10_us.value, new.timing.p10_us.value
     sentence = (
         f"Latency: {_change(ratio.value, 'slower', 'faster')} ({_bounds(ratio)} at {ratio.level:.0%} confidence) in "
         f"blocks timed side by side: {means}. p10 of the whole session {_time(old_us)} → {_time(new_us)}; "
-        f"{report.obtained} on {report.device}, {old.n:,} and {new.n:,} inferences in {report.processes} processes."
+        f"{report.obtained} on {report.device}, {old.timing.n:,} and {new.timing.n:,} inferences in "
+        f"{report.processes} processes."
     )
     limit = 1 + max_slowdown
     return Finding("latency", outcome, sentence, old_us, new_us, ratio.value, limit, ratio, "us", report.obtained)
+
+
+def _judge_counts(report: LatencyReport, max_slowdown: float) -> Finding:
+    """The finding where nothing was timed: instructions (or estimates) compared, which have no noise."""
+    old, new = (report.speed(model) for model in report.models)
+    if old is None or new is None or new.ratio is None:
+        raise ModelError(f"{report.device} tells no speed of these files", required="a device that times or counts")
+    outcome = latency_outcome(new.ratio, max_slowdown)
+    unit = "instructions" if new.unit == "instructions" else "µs"
+    sentence = (
+        f"Latency: {_change(new.ratio.value, 'slower', 'faster')}: {_percent(max_slowdown)} is allowed. "
+        f"{old.value.value:,.0f} → {new.value.value:,.0f} {unit} an inference, "
+        f"{new.obtained} on {report.device}; exact."
+    )
+    values = old.value.value, new.value.value, new.ratio.value
+    return Finding("latency", outcome, sentence, *values, 1 + max_slowdown, new.ratio, new.unit, new.obtained)
 
 
 def latency_outcome(ratio: Interval, max_slowdown: float) -> Outcome:

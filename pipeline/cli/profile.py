@@ -19,7 +19,7 @@ def command(
     budget_s: Annotated[float, typer.Option("--budget-s", help="Seconds per device, for all files.", min=0.5)] = 10.0,
     threads: Threads = 1,
     xnnpack: Annotated[bool, typer.Option(help="LiteRT's optimised kernels, as apps use them.")] = True,
-    ops: Annotated[int, typer.Option(metavar="N", help="Show the N slowest ops of each file.", min=0)] = 5,
+    ops: Annotated[int, typer.Option(metavar="N", help="Show the N costliest ops of each file.", min=0)] = 5,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -28,7 +28,7 @@ def command(
     with output(as_json, quiet) as say:
         from edgedl.core.artifacts import to_json
         from edgedl.devices import find_device
-        from edgedl.pipeline.cli.words import latency_table
+        from edgedl.pipeline.cli.words import cost_words, latency_table
         from edgedl.pipeline.verbs import profile
 
         devices = split_list("--device", device)
@@ -42,14 +42,16 @@ def command(
         for report in reports:
             latency_table(say, report)
             for model in report.models:
-                slowest = sorted(model.ops, key=lambda op: -op.time_us)[:ops]
+                costliest = sorted(model.ops, key=lambda op: -op.cost)[:ops]
                 rows = [
-                    (f"{op.index} {op.op}", op.layer or "unknown", f"{op.time_us:.0f} µs", f"{op.share:.1%}")
-                    for op in slowest
+                    (f"{op.index} {op.op}", op.layer or "unknown", op.runs_on, cost_words(op), f"{op.share:.1%}")
+                    for op in costliest
                 ]
                 if rows:
                     say.table(
-                        ("op", "layer", "time", "share"), rows, title=f"{model.file}: slowest of {len(model.ops)} ops"
+                        ("op", "layer", "on", "cost", "share"),
+                        rows,
+                        title=f"{model.file}: costliest of {len(model.ops)} ops",
                     )
                 for note in model.notes:
                     say.line(f"{model.file}: {note}")

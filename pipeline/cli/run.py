@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edgedl.core.artifacts import Run
+from edgedl.core.artifacts import LatencyReport, Run
 from edgedl.pipeline.cli.options import AsJson, Out, Quiet, RecipePath, Settings
 from edgedl.pipeline.cli.output import Output, output, size
 
@@ -26,37 +26,34 @@ def command(
 
 
 def _summary(say: Output, run) -> None:
-    from edgedl.pipeline.cli.words import quality_words, ratio_words
+    from edgedl.pipeline.cli.words import quality_words, ratio_words, speed_words
 
     assert isinstance(run, Run)
-    latencies = {model.file: model for report in run.latency for model in report.models}
+    latencies = {model.file: report.speed(model) for report in run.latency[:1] for model in report.models}
     parity = {report.file: report for report in run.parity}
     rows = []
     for one in run.exported:
-        model, same = latencies.get(one.model_file), parity.get(one.model_file)
+        speed, same = latencies.get(one.model_file), parity.get(one.model_file)
         rows.append(
             (
                 f"{one.name} {one.format}",
                 size(one.size_bytes),
                 size(one.gzip_bytes),
                 quality_words(one.quality),
-                f"{model.median_us.value:.1f} µs" if model else "–",
-                ratio_words(model) if model else "–",
+                speed_words(speed),
+                ratio_words(speed.ratio) if speed else "–",
                 "–" if same is None else "same" if same.passed else "DIFFERS",
             )
         )
     metric = run.trained.quality.metric if run.trained.quality else "quality"
-    say.table(("variant", "size", "gzip", metric, "median", "ratio of p10", "answers"), rows)
+    say.table(("variant", "size", "gzip", metric, "latency", "ratio", "answers"), rows)
     if run.trained.quality is not None:
         quality = run.trained.quality
         say.line(
             f"{quality.metric} {quality.obtained} on {quality.n} {quality.split} examples, 95 % intervals in brackets"
         )
     for report in run.latency:
-        say.line(
-            f"latency {report.obtained} on {report.device} ({report.hardware}), files interleaved in "
-            f"{report.processes} processes, {min(model.n for model in report.models):,} inferences each or more"
-        )
+        say.line(_latency_words(report))
     for verdict in run.verdicts:
         for finding in verdict.findings:
             say.line(f"check {verdict.new}: {finding.outcome}: {finding.sentence}")
@@ -65,3 +62,14 @@ def _summary(say: Output, run) -> None:
     if run.reused:
         say.line(f"unchanged and not done again: {len(run.reused)} results in {run.folder}")
     say.line(f"report: {run.folder / 'report.html'}")
+
+
+def _latency_words(report: LatencyReport) -> str:
+    how = f"latency {report.obtained} on {report.device} ({report.hardware})"
+    samples = [model.timing.n for model in report.models if model.timing]
+    if not samples:
+        return how
+    return (
+        f"{how}: 10th percentiles, files interleaved in {report.processes} processes, {min(samples):,} inferences each "
+        "or more"
+    )

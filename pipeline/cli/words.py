@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgedl.core.artifacts import LatencyReport, ModelLatency, Quality, QualityChange
+from edgedl.core.artifacts import LatencyReport, ModelLatency, OpCost, Quality, QualityChange, Speed
 from edgedl.core.statistics import Interval
 from edgedl.pipeline.cli.output import Output, size
 
@@ -28,29 +28,50 @@ def time_words(time_us: Interval) -> str:
     return f"{time_us.value:.1f} µs [{time_us.low:.1f}, {time_us.high:.1f}]"
 
 
-def ratio_words(model: ModelLatency) -> str:
+def ratio_words(ratio: Interval | None) -> str:
     """Ratio to the first file of the session."""
-    return (
-        "1 (reference)"
-        if model.ratio is None
-        else f"{model.ratio.value:.3f} [{model.ratio.low:.3f}, {model.ratio.high:.3f}]"
-    )
+    if ratio is None:
+        return "1 (reference)"
+    return f"{ratio.value:.3f}" if ratio.low == ratio.high else f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+
+
+def speed_words(speed: Speed | None) -> str:
+    """ "103.1 µs", "1.50 M instructions", "about 22.1 ms (estimated)"; "–" without one."""
+    if speed is None:
+        return "–"
+    value = speed.value.value
+    if speed.unit == "instructions":
+        return f"{value / 1e6:.2f} M instructions"
+    return f"{value:.1f} µs" if speed.what == "p10" else f"about {value / 1e3:.3g} ms (estimated)"
+
+
+def cost_words(op: OpCost) -> str:
+    """ "12 µs", "272,129 instructions"."""
+    return f"{op.cost:.0f} µs" if op.unit == "us" else f"{op.cost:,.0f} {op.unit}"
 
 
 def latency_table(out: Output, report: LatencyReport) -> None:
     """One row a file, then how the figures came to be."""
+    if all(model.timing for model in report.models):
+        _timing_table(out, report)
+    else:
+        _count_table(out, report)
+
+
+def _timing_table(out: Output, report: LatencyReport) -> None:
     rows = [
         (
             model.file,
-            time_words(model.median_us),
-            time_words(model.p10_us),
-            ratio_words(model),
-            f"{model.load_ms:.1f} ms",
-            f"{model.first_inference_ms:.2f} ms",
-            size(max(0, model.memory.peak_bytes - model.memory.runtime_bytes)),
-            f"{model.n:,}",
+            time_words(timing.median_us),
+            time_words(timing.p10_us),
+            ratio_words(timing.ratio),
+            f"{timing.load_ms:.1f} ms",
+            f"{timing.first_ms:.2f} ms",
+            _memory(model),
+            f"{timing.n:,}",
         )
         for model in report.models
+        if (timing := model.timing)
     ]
     columns = ("file", "median", "p10", "ratio of p10", "load", "first", "memory above runtime", "n")
     out.table(columns, rows)
@@ -58,3 +79,29 @@ def latency_table(out: Output, report: LatencyReport) -> None:
         f"{report.obtained} on {report.device}: {report.hardware}; {report.processes} processes, files interleaved, "
         f"95 % intervals; stopped: {report.stopped}"
     )
+
+
+def _count_table(out: Output, report: LatencyReport) -> None:
+    counted = any(model.instructions for model in report.models)
+    rows: list[tuple[str, ...]] = []
+    for model in report.models:
+        speed, counts, estimate = report.speed(model), model.instructions, model.estimate
+        counts_of = (f"{counts.total:,}", f"{counts.simd:,}", f"{counts.load + counts.store:,}") if counts else ()
+        rows.append(
+            (
+                model.file,
+                *(counts_of or (("–",) * 3 if counted else ())),
+                ratio_words(speed.ratio) if speed else "–",
+                f"{estimate.latency_us.value / 1e3:.3g} ms" if estimate else "–",
+                _memory(model),
+            )
+        )
+    columns = ("instructions", "vector", "loads, stores") if counted else ()
+    out.table(("file", *columns, "ratio", "latency, estimated", "memory"), rows)
+    out.line(f"{report.obtained} on {report.device}: {report.hardware}")
+    for basis in dict.fromkeys(model.estimate.basis for model in report.models if model.estimate):
+        out.line(f"estimated: {basis}")
+
+
+def _memory(model: ModelLatency) -> str:
+    return size(model.memory.model_bytes) if model.memory else "–"

@@ -43,6 +43,8 @@ def render(facts: dict[str, Any]) -> str:
         "size",
         "time",
         "time_range",
+        "speed",
+        "instructions",
         "duration",
         "change",
         "ratio",

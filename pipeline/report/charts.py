@@ -129,7 +129,7 @@ def tradeoff_svg(variants: Sequence[Mapping[str, Any]], session: int | None) -> 
             y, low, high = ((100 if share else 1) * row["quality"]["interval"][key] for key in ("value", "low", "high"))
             x = row["gzip_bytes"] / 1e3
             if session is not None:
-                found = row["latency"][session]["p10_us"]
+                found = row["latency"][session]["value"]
                 x = found["value"]
                 axes.plot([found["low"], found["high"]], [y, y], color=color, alpha=0.4, linewidth=1, zorder=1)
             axes.plot([x, x], [low, high], color=color, alpha=0.4, linewidth=1, zorder=1)
@@ -144,7 +144,8 @@ def tradeoff_svg(variants: Sequence[Mapping[str, Any]], session: int | None) -> 
             axes.set_xlabel("gzipped size, kB")
         else:
             found = rows[0]["latency"][session]
-            axes.set_xlabel(f"p10 latency on {found['device']}, µs ({found['obtained']})")
+            what = {"p10": "p10 latency, µs", "estimate": "latency, µs"}.get(found["what"], found["what"])
+            axes.set_xlabel(f"{what}, on {found['device']} ({found['obtained']})")
         _label_points(figure, axes, places, [f"{row['variant']} {row['format']}" for row in rows])
 
     return _svg(
@@ -203,30 +204,31 @@ _MOST_BARS = 12
 
 
 def op_bars_svg(ops: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Where the time of an inference goes: the slowest ops first, the rest in one bar. ops: at least one."""
-    ordered = sorted(ops, key=lambda op: -op["time_us"])
+    """Where an inference goes: the costliest ops first, the rest in one bar. ops: at least one, of one unit."""
+    ordered = sorted(ops, key=lambda op: -op["cost"])
+    unit = ops[0]["unit"]
     shown, rest = ordered[:_MOST_BARS], ordered[_MOST_BARS:]
-    rows = [(_op_label(op), op["time_us"], op["share"]) for op in shown]
+    rows = [(_op_label(op), op["cost"], op["share"]) for op in shown]
     if rest:
-        total, share = sum(op["time_us"] for op in rest), sum(op["share"] for op in rest)
+        total, share = sum(op["cost"] for op in rest), sum(op["share"] for op in rest)
         rows.append((f"{len(rest)} more", total, share))
 
     def draw(figure: Figure) -> None:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        longest = max(time_us for _, time_us, _ in rows) or 1
-        for i, (label, time_us, share) in enumerate(rows):
+        longest = max(cost for _, cost, _ in rows) or 1
+        for i, (label, cost, share) in enumerate(rows):
             color = SERIES[0] if i < len(shown) else SERIES[7]
             axes.barh(-i, 1, height=0.2, color=LINE, linewidth=0)
-            axes.barh(-i, time_us / longest, height=0.2, color=color, linewidth=0)
+            axes.barh(-i, cost / longest, height=0.2, color=color, linewidth=0)
             axes.text(0, 0.24 - i, _shortened(label, 40), fontsize=9.5, va="bottom")
-            value = f"{words.time(time_us)} · {100 * share:.0f} %"
+            value = f"{words.cost(cost, unit)} · {100 * share:.0f} %"
             axes.text(1, 0.24 - i, value, fontsize=9.5, va="bottom", ha="right", color=MUTED)
         axes.set_xlim(0, 1)
         axes.set_ylim(0.3 - len(rows), 0.75)
 
-    return _svg(draw, f"Time per op of {title}", height=0.36 * len(rows) + 0.1)
+    return _svg(draw, f"Cost per op of {title}", height=0.36 * len(rows) + 0.1)
 
 
 def _op_label(op: Mapping[str, Any]) -> str:

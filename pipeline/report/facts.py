@@ -168,14 +168,18 @@ def _latency_of(report: LatencyReport, file: str, one: ExportedModel) -> dict[st
     )
     if found is None:
         return None
+    speed = report.speed(found)
+    if speed is None:
+        return None
     first = report.models[0]
     return {
         "device": report.device,
-        "obtained": report.obtained,
-        "n": found.n,
-        "p10_us": to_json(found.p10_us),
-        "median_us": to_json(found.median_us),
-        "ratio": to_json(found.ratio) if found.ratio else None,
+        "obtained": speed.obtained,
+        "what": speed.what,
+        "unit": speed.unit,
+        "n": speed.n,
+        "value": to_json(speed.value),
+        "ratio": to_json(speed.ratio) if speed.ratio else None,
         "against": None if found is first else Path(first.file).name,
     }
 
@@ -189,7 +193,10 @@ def _latency(report: LatencyReport) -> dict[str, Any]:
 
 
 def _model_latency(model: ModelLatency) -> dict[str, Any]:
-    return _without(to_json(model), "blocks_us") | {"n": model.n, "file": Path(model.file).name}
+    timing = None
+    if model.timing:
+        timing = _without(to_json(model.timing), "blocks_us") | {"n": model.timing.n}
+    return to_json(model) | {"timing": timing, "file": Path(model.file).name}
 
 
 def _notes(run: Run) -> list[str]:
@@ -274,11 +281,11 @@ def _loss_in_words(loss: Mapping[str, Any]) -> str:
 
 
 def _ratio_to_float32(row: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> float | None:
-    """p10 over that of the float32 file of the same format in the same session."""
+    """Speed over that of the float32 file of the same format in the same session."""
     base = next((one for one in variants if one["variant"] == "float32" and one["format"] == row["format"]), None)
     if base is None or base is row or not base["latency"] or not row["latency"]:
         return None
-    return row["latency"][0]["p10_us"]["value"] / base["latency"][0]["p10_us"]["value"]
+    return row["latency"][0]["value"]["value"] / base["latency"][0]["value"]["value"]
 
 
 def _plain(run: Run, variants: Sequence[Mapping[str, Any]]) -> str:
@@ -292,7 +299,7 @@ def _plain(run: Run, variants: Sequence[Mapping[str, Any]]) -> str:
         parts.append(f"{words.size(variants[0]['size_bytes'])} as {variants[0]['format']}")
         if variants[0]["latency"]:
             found = variants[0]["latency"][0]
-            parts.append(f"{words.time(found['p10_us']['value'])} on {found['device']} ({found['obtained']})")
+            parts.append(f"{words.speed(found)} on {found['device']} ({found['obtained']})")
     parts = parts or [f"{words.count(run.trained.parameters)} parameters"]
     return f"{run.name}: {', '.join(parts)}."
 
@@ -312,10 +319,10 @@ def _headline(run: Run, variants: Sequence[Mapping[str, Any]]) -> list[dict[str,
         cards.append({"label": "Smallest file", "value": words.size(smallest["gzip_bytes"]), "detail": detail})
     timed = [(row["latency"][0], row) for row in variants if row["latency"]]
     if timed:
-        found, row = min(timed, key=lambda pair: pair[0]["p10_us"]["value"])
-        figures = f"p10 of {words.count(found['n'])}, {found['obtained']}"
+        found, row = min(timed, key=lambda pair: pair[0]["value"]["value"])
+        figures = f"p10 of {words.count(found['n'])}, {found['obtained']}" if found["n"] else found["obtained"]
         detail = f"{row['variant']} {row['format']} on {found['device']}, {figures}"
-        cards.append({"label": "Fastest inference", "value": words.time(found["p10_us"]["value"]), "detail": detail})
+        cards.append({"label": "Fastest inference", "value": words.speed(found), "detail": detail})
     if run.parity:
         passed = sum(report.passed for report in run.parity)
         detail = "files give the Keras model's answers, measured"

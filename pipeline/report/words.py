@@ -49,6 +49,24 @@ def time(time_us: float) -> str:
     return f"{number(time_us)} µs"
 
 
+def speed(found: Json) -> str:
+    """A time, or a number of instructions: "1.5 M instructions"."""
+    value = found["value"]["value"]
+    return time(value) if found["unit"] == "us" else instructions(value)
+
+
+def instructions(value: float) -> str:
+    """ "1.5 M instructions", "48,540 instructions"."""
+    return f"{number(value / 1e6)} M instructions" if value >= 1e6 else f"{count(value)} instructions"
+
+
+def cost(value: float, unit: str) -> str:
+    """What an op takes: a time, instructions, or cycles."""
+    if unit == "us":
+        return time(value)
+    return instructions(value) if unit == "instructions" else f"{count(value)} cycles"
+
+
 def time_range(interval: Json) -> str:
     """The bounds of an interval in microseconds, in the unit of the larger: "20.9–21.8 µs"."""
     factor, unit = (1e6, "s") if interval["high"] >= 1e6 else (1e3, "ms") if interval["high"] >= 1e3 else (1, "µs")

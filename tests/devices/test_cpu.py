@@ -7,10 +7,11 @@ import pytest
 from tests.shared_data import shared
 from tests.tiny_models import dense_onnx, dense_tflite, model_file
 
-from edgedl.core.artifacts import OpLatency
+from edgedl.core.artifacts import OpCost
 from edgedl.core.errors import ModelError
 from edgedl.core.model_facts import OpFacts
 from edgedl.devices import SamplingPlan, cpu
+from edgedl.devices.results import op_table
 from edgedl.devices.session import OpTime, OpTimes, median_of_means, random_input
 
 
@@ -28,7 +29,7 @@ def report(tmp_path_factory: pytest.TempPathFactory):
 
 def test_formats_mix_in_one_interleaved_session(report):
     assert [model.runtime.split()[0] for model in report.models] == ["LiteRT", "LiteRT", "ONNX"]
-    rounds = [[len(process) for process in model.blocks_us] for model in report.models]
+    rounds = [[len(process) for process in model.timing.blocks_us] for model in report.models]
     assert rounds[0] == rounds[1] == rounds[2]
     assert len(rounds[0]) == report.processes >= 2
     assert report.obtained == "measured"
@@ -36,12 +37,13 @@ def test_formats_mix_in_one_interleaved_session(report):
 
 def test_twice_the_work_takes_longer_by_a_factor_near_two(report):
     half, whole, _ = report.models
-    assert half.ratio is None
-    assert 1.4 < whole.ratio.value < 4  # beyond 2 where the caches hold only half
-    assert whole.ratio.low < whole.ratio.value < whole.ratio.high
+    assert half.timing.ratio is None
+    assert 1.4 < whole.timing.ratio.value < 4  # beyond 2 where the caches hold only half
+    assert whole.timing.ratio.low < whole.timing.ratio.value < whole.timing.ratio.high
     for model in report.models:
-        assert 0 < model.p10_us.value <= model.median_us.value <= model.p90_us.value
-        assert model.p10_us.low <= model.p10_us.value <= model.p10_us.high
+        timing = model.timing
+        assert 0 < timing.p10_us.value <= timing.median_us.value <= timing.p90_us.value
+        assert timing.p10_us.low <= timing.p10_us.value <= timing.p10_us.high
 
 
 def test_every_op_is_listed_once_with_its_share_and_layer(report):
@@ -49,14 +51,15 @@ def test_every_op_is_listed_once_with_its_share_and_layer(report):
         dense = [row for row in model.ops if row.op == op]
         assert [row.layer for row in dense] == [f"dense_{layer}" for layer in range(8)]
         assert sum(row.share for row in model.ops) == pytest.approx(1.0)
-        assert sum(row.time_us for row in dense) > 0.5 * sum(row.time_us for row in model.ops)
+        assert sum(row.cost for row in dense) > 0.5 * sum(row.cost for row in model.ops)
 
 
 def test_load_time_first_inference_and_memory_are_told(report):
     for model in report.models:
-        assert model.load_ms > 0
-        assert model.first_inference_ms * 1e3 >= model.p10_us.value
-        assert model.memory.peak_bytes >= model.memory.runtime_bytes > 5e6
+        assert model.timing.load_ms > 0
+        assert model.timing.first_ms * 1e3 >= model.timing.p10_us.value
+        assert model.memory.model_bytes >= 0
+        assert model.memory.runtime_bytes > 5e6
 
 
 def test_a_custom_op_is_one_clear_error(tmp_path: Path):
@@ -96,9 +99,9 @@ def test_kernels_of_one_op_add_up_and_a_stray_one_keeps_its_name():
         for i, (op, layer) in enumerate([("ADD", "add"), ("X", None)])
     ]
     times = OpTimes((OpTime(0, "Add", 6.0), OpTime(0, "Clamp", 2.0), OpTime(None, "Copy", 2.0)))
-    assert cpu.op_table(times, facts) == (
-        OpLatency(0, "ADD", "add", 8.0, 0.8),
-        OpLatency(-1, "Copy", None, 2.0, 0.2),
+    assert op_table(times, facts) == (
+        OpCost(0, "ADD", "add", 8.0, "us", 0.8),
+        OpCost(-1, "Copy", None, 2.0, "us", 0.2),
     )
 
 

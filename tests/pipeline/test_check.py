@@ -13,12 +13,12 @@ from tests.tiny_models import dense_onnx, dense_tflite, model_file
 from edgedl.core.artifacts import (
     Conditions,
     LatencyReport,
-    Memory,
     ModelLatency,
     Outcome,
     Quality,
     QualityChange,
     TensorSpec,
+    Timing,
     Verdict,
 )
 from edgedl.core.errors import ConfigError, ModelError
@@ -65,8 +65,7 @@ def latency_of(name: str, blocks: list[list[list[float]]]) -> ModelLatency:
     p10 = float(np.quantile(np.concatenate([b for process in blocks for b in process]), 0.1))
     interval = Interval(p10, p10, p10)
     samples = tuple(tuple(tuple(block) for block in process) for process in blocks)
-    memory = Memory(0, 0)
-    return ModelLatency(name, "", 1, "", samples, interval, interval, interval, 0, 0, memory, ())
+    return ModelLatency(name, "", 1, "", (), timing=Timing(samples, interval, interval, interval, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,13 @@ def test_only_the_bounds_decide(low: float, high: float, outcome: Outcome):
 
 def test_a_single_process_decides_nothing():
     session = report_of(2.0, 0.0, processes=10)
-    one = replace(session, models=tuple(replace(m, blocks_us=(m.blocks_us[0][:1],)) for m in session.models))
+    one = replace(
+        session,
+        models=tuple(
+            replace(model, timing=replace(model.timing, blocks_us=(model.timing.blocks_us[0][:1],)))
+            for model in session.models
+        ),
+    )
     finding = judge_latency(one, 0.05)
     assert finding.outcome == "inconclusive"
     assert "no bounds" in finding.sentence

@@ -17,8 +17,10 @@ def test_a_report_holds_the_raw_samples_and_survives_saving(tmp_path: Path):
     (model,) = report.models
     assert model.file == "dense.tflite"
     assert model.size_bytes == path.stat().st_size
-    assert model.n == sum(len(block) for process in model.blocks_us for block in process) > 0
-    assert min(sample for process in model.blocks_us for block in process for sample in block) > 0
+    timing = model.timing
+    assert timing is not None
+    assert timing.n == sum(len(block) for process in timing.blocks_us for block in process) > 0
+    assert min(sample for process in timing.blocks_us for block in process for sample in block) > 0
     assert report.conditions.threads == 1
     assert "LiteRT" in report.runtimes
     save_artifact(replace(report, folder=tmp_path))

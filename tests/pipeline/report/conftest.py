@@ -17,7 +17,7 @@ from edgedl.core.artifacts import (
     LatencyReport,
     Memory,
     ModelLatency,
-    OpLatency,
+    OpCost,
     OutputParity,
     ParityReport,
     Quality,
@@ -26,6 +26,7 @@ from edgedl.core.artifacts import (
     Record,
     Run,
     SplitRecord,
+    Timing,
     TrainedModel,
     Verdict,
 )
@@ -175,18 +176,20 @@ def latency_report(exported: list[ExportedModel], folder: Path) -> LatencyReport
                 sha256=one.record.files[0].sha256,
                 size_bytes=one.size_bytes,
                 runtime="LiteRT 2.3.0" if one.format == "tflite" else "ONNX Runtime 1.31.1",
-                blocks_us=(((p10, p10 * 1.1),) * 10,) * 10,
-                p10_us=interval(p10, 0.006),
-                median_us=interval(p10 * 1.04, 0.012),
-                p90_us=interval(p10 * 1.3, 0.05),
-                load_ms=1.2,
-                first_inference_ms=0.31,
-                memory=Memory(41_000_000, 38_500_000),
+                timing=Timing(
+                    blocks_us=(((p10, p10 * 1.1),) * 10,) * 10,
+                    p10_us=interval(p10, 0.006),
+                    median_us=interval(p10 * 1.04, 0.012),
+                    p90_us=interval(p10 * 1.3, 0.05),
+                    load_ms=1.2,
+                    first_ms=0.31,
+                    ratio=interval(p10 / FIGURES["float32"][3], 0.004) if i else None,
+                ),
+                memory=Memory(2_500_000, "peak resident memory above the runtime's", 38_500_000),
                 ops=tuple(
-                    OpLatency(j, op, HOSTILE if (i, j) == (0, 5) else layer, float(p10 * share), float(share))
+                    OpCost(j, op, HOSTILE if (i, j) == (0, 5) else layer, float(p10 * share), "us", float(share))
                     for j, ((op, layer), share) in enumerate(zip(OPS, weights, strict=True))
                 ),
-                ratio=interval(p10 / FIGURES["float32"][3], 0.004) if i else None,
                 notes=("int16 kernels are reference kernels",) if one.name == "int16x8" else (),
             )
         )

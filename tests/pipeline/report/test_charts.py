@@ -47,7 +47,7 @@ def test_no_figures_no_chart(bare_run: Run):
 
 
 def test_many_ops_end_in_one_bar():
-    ops = [{"op": f"OP{i}", "layer": None, "time_us": 20.0 - i, "share": 0.05} for i in range(20)]
+    ops = [{"op": f"OP{i}", "layer": None, "cost": 20.0 - i, "unit": "us", "share": 0.05} for i in range(20)]
     svg = op_bars_svg(ops, "many")
     assert ">OP11<" in svg
     assert ">OP12<" not in svg

@@ -1,0 +1,172 @@
+"""`arm64:TARGET`, the phone in a box: LiteRT's own Arm64 kernels, run instruction by instruction in QEMU.
+
+The counts repeat to the instruction at one thread, on any machine, however busy; a millisecond here is an estimate.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from edgedl.core.artifacts import (
+    CacheMisses,
+    Conditions,
+    Instructions,
+    LatencyReport,
+    Memory,
+    ModelLatency,
+    Record,
+)
+from edgedl.core.console import reporter
+from edgedl.core.errors import ModelError, UnavailableError
+from edgedl.core.files import sha256_of
+from edgedl.core.model_facts import ModelFile
+from edgedl.core.provenance import machine, version_of, versions
+from edgedl.devices import litert, litert_ops, native
+from edgedl.devices.arm64 import emulator, profiles
+from edgedl.devices.arm64.estimate import estimated
+from edgedl.devices.arm64.profiles import ArmProfile
+from edgedl.devices.arm64.setup import set_up
+from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, read_facts, write_inputs
+from edgedl.devices.protocol import DeviceStatus, SamplingPlan
+from edgedl.devices.results import op_table
+
+WARM_UP, COUNTED = 2, 3
+HEAP = "heap in use after an inference, above the runtime's"
+
+
+@dataclass(frozen=True)
+class PhoneInABox:
+    """The `arm64` device."""
+
+    name: str = "arm64"
+    summary: str = "an Arm64 processor in QEMU: instructions of LiteRT's kernels (emulated), milliseconds (estimated)"
+
+    def targets(self) -> Sequence[str]:
+        """Cores and boards."""
+        return profiles.names()
+
+    def status(self) -> DeviceStatus:
+        """Whether emulator, C library, runtime and compiler are there."""
+        missing = emulator.missing()
+        if missing:
+            return DeviceStatus(
+                False, f"{', '.join(missing)} not installed", tuple(missing), "edgedl devices setup arm64"
+            )
+        return DeviceStatus(True, f"LiteRT {version_of(litert.PACKAGE)} for aarch64 in {emulator.EMULATOR}")
+
+    def set_up(self) -> list[str]:
+        """Bring what is missing; see `arm64.setup`."""
+        return set_up()
+
+    def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
+        """Count every file's instructions on the target; nothing is timed."""
+        status = self.status()
+        if not status.available:
+            raise UnavailableError(f"device {self.name!r}: {status.detail}", advice=f"`{status.command}` brings it")
+        if target is None:
+            raise UnavailableError(
+                f"device {self.name!r} needs a target", required=f"one of {', '.join(self.targets())}", received="none"
+            )
+        for file in files:
+            if file.format != "tflite":
+                raise ModelError(
+                    f"{file.path.name} does not run on {self.name}", required="a TFLite file", received=file.format
+                )
+        return _profile(files, plan, profiles.load(target))
+
+
+device = PhoneInABox()
+
+
+def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile) -> LatencyReport:
+    started = time.monotonic()
+    runtime = f"LiteRT {version_of(litert.PACKAGE)} CompiledModel, {'XNNPACK' if plan.xnnpack else 'built-in kernels'}"
+    for source, architecture in (("probe.c", "aarch64"), ("guest.c", "aarch64"), _PLUGIN):
+        native.built(source, architecture)
+    with (
+        reporter().progress(f"emulating {', '.join(file.path.name for file in files)}", len(files)) as bar,
+        tempfile.TemporaryDirectory(prefix="edgedl-arm64-") as folder,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        inputs = write_inputs(files, Path(folder), plan.seed)
+        jobs = [pool.submit(_model, file, at, plan, profile, runtime) for file, at in zip(files, inputs, strict=True)]
+        models: list[ModelLatency] = []
+        for job in jobs:
+            models.append(job.result())
+            bar.update(len(models), models[-1].file)
+    seconds = time.monotonic() - started
+    return LatencyReport(
+        name=", ".join(file.path.name for file in files),
+        record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+        device=f"{device.name}:{profile.name}",
+        hardware=f"{profile.summary}, as {emulator.emulator_version()} emulates it",
+        obtained="emulated",
+        runtimes={litert.NAME: version_of(litert.PACKAGE) or ""},
+        models=tuple(models),
+        conditions=Conditions(None, None, None, threads=plan.threads, xnnpack=plan.xnnpack),
+        processes=2 * len(files),
+        warm_up=WARM_UP,
+        stopped="counted",
+        seconds=seconds,
+    )
+
+
+_PLUGIN = ("instructions.c", native.host_architecture())
+
+
+def _model(file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfile, runtime: str) -> ModelLatency:
+    seen, marks = _run(file, inputs, plan, profile, ProbeTask("count", [_probe_file(file, inputs)], WARM_UP + COUNTED))
+    counted = _instructions(marks, profile)
+    profiled, _ = _run(file, inputs, plan, profile, ProbeTask("ops", [_probe_file(file, inputs)], 3))
+    kernels = litert_ops.tie(profiled.files[0].ops, litert_ops.read_graph(file.path))
+    notes = list(kernels.notes)
+    if counted.spread:
+        notes.append(f"{plan.threads} threads: counts of {counted.inferences} inferences spread by {counted.spread:,}")
+    return ModelLatency(
+        file=file.path.name,
+        sha256=sha256_of(file.path),
+        size_bytes=file.path.stat().st_size,
+        runtime=runtime,
+        ops=op_table(kernels, file.facts.ops, "instructions"),
+        estimate=estimated(counted, profile) if profile.is_product else None,
+        instructions=counted,
+        memory=Memory(seen.files[0].heap_bytes, HEAP),
+        outputs=tuple(seen.files[0].outputs),
+        notes=tuple(notes),
+    )
+
+
+def _probe_file(file: ModelFile, inputs: Path) -> ProbeFile:
+    return ProbeFile(str(file.path.absolute()), str(inputs))
+
+
+def _run(
+    file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfile, task: ProbeTask
+) -> tuple[Seen, list[emulator.Mark]]:
+    command = task.command(str(native.built("probe.c", "aarch64")), str(emulator.runtime_library()))
+    done = emulator.run_emulated(profile, command, clock=task.task == "ops", caches=task.task == "count")
+    return read_facts(done.lines, [file.path.name], said=done.said, ended=done.ended), done.marks
+
+
+def _instructions(marks: Sequence[emulator.Mark], profile: ArmProfile) -> Instructions:
+    """The last inference's counts; those before it, after the warm-up, tell the spread."""
+    warm = [mark.counts for mark in marks[WARM_UP:]]
+    per_inference = [{name: after[name] - before[name] for name in after} for before, after in pairwise(warm)]
+    last, totals = per_inference[-1], [one["all"] for one in per_inference]
+    return Instructions(
+        total=last["all"],
+        **{name: last[name] for name in ("load", "store", "branch", "simd", "dot", "multiply_add", "other")},
+        caches=tuple(
+            CacheMisses(level, cache.kib, cache.ways, last[f"l{level}_misses"])
+            for level, cache in enumerate(profile.caches, 1)
+        ),
+        inferences=len(totals),
+        spread=max(totals) - min(totals),
+    )
