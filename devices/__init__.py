@@ -11,9 +11,12 @@ from edgedl.devices.protocol import Device, DeviceStatus, Installable, SamplingP
 
 __all__ = ["Device", "DeviceStatus", "Installable", "SamplingPlan", "all_devices", "find_device"]
 
-_MODULES = {  # a device's name → the module that holds it as `device`; imported when asked for
-    "cpu": "edgedl.devices.cpu",
-    "arm64": "edgedl.devices.arm64.device",
+_MODULES = {  # a device's name → where it is, `module:variable`; imported when asked for
+    "cpu": "edgedl.devices.cpu:device",
+    "arm64": "edgedl.devices.arm64.device:device",
+    "ethos-u55": "edgedl.devices.ethos:u55",
+    "ethos-u65": "edgedl.devices.ethos:u65",
+    "ethos-u85": "edgedl.devices.ethos:u85",
 }
 
 
@@ -38,7 +41,8 @@ def find_device(spec: str) -> tuple[Device, str | None]:
 
 
 def _load(name: str) -> Device:
-    return importlib.import_module(_MODULES[name]).device
+    module, _, variable = _MODULES[name].partition(":")
+    return getattr(importlib.import_module(module), variable)
 
 
 def _unknown(what: str, given: str, existing: Sequence[str]) -> UnavailableError:
