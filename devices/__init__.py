@@ -14,6 +14,7 @@ __all__ = ["Device", "DeviceStatus", "Installable", "SamplingPlan", "all_devices
 _MODULES = {  # a device's name → where it is, `module:variable`; imported when asked for
     "cpu": "edgedl.devices.cpu:device",
     "arm64": "edgedl.devices.arm64.device:device",
+    "tpu": "edgedl.devices.edge_tpu:device",
     "ethos-u55": "edgedl.devices.ethos:u55",
     "ethos-u65": "edgedl.devices.ethos:u65",
     "ethos-u85": "edgedl.devices.ethos:u85",

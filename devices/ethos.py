@@ -98,7 +98,7 @@ u85 = EthosU("u85", ("128", "256", "512", "1024", "2048"), "Ethos_U85_SYS_DRAM_M
 
 @dataclass(frozen=True)
 class Compiled:
-    """What Vela made of a file. rows: its table per layer; refused: why an op stays on the CPU, by its output's name."""
+    """What Vela made of a file. rows: its table per layer; refused: why an op stays on the CPU, by its output."""
 
     path: Path
     summary: dict[str, str]
