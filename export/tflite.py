@@ -19,6 +19,7 @@ from edgedl.core.provenance import version_of
 from edgedl.export.base import Exporter, ExportSource
 from edgedl.export.metadata import embed_metadata
 from edgedl.export.saved_model import SIGNATURE
+from edgedl.export.tflite_biases import separate_biases
 from edgedl.export.tflite_schema import read_tflite, tensors_of
 
 FLOAT32 = Quantization(method="float32", weights="float32", activations="float32")
@@ -57,6 +58,8 @@ def convert_tflite(
         limits=limits,
         advice=advice,
     )
+    if quantization.activations != "float32":
+        content = separate_biases(content, name)
     if quantization.weights == "float16":
         _refuse_overflow(content, name)
     version = version_of("edgedl") or ""

@@ -114,6 +114,23 @@ def test_layers_that_tf_keras_lacks_are_hosted_and_trained(tmp_path: Path) -> No
     assert not all(map(np.array_equal, before, loaded.model.get_weights()))
 
 
+def test_inputs_on_which_the_original_is_chaotic_are_no_measure() -> None:
+    import keras
+    import tensorflow as tf
+
+    from edgedl.models.carry import compare
+
+    x = keras.Input((5,))
+    model = keras.Model(x, keras.ops.sin(x * 1e9))
+
+    def wrong_but_at_zero(given: Any, training: bool) -> Any:
+        return model(given) + 0.5 * tf.cast(given != 0.0, tf.float32)
+
+    random, extreme = compare(model, wrong_but_at_zero)
+    assert random > 0.1  # all random examples are chaotic: none is left out
+    assert extreme == 0.0  # zeros alone tell something
+
+
 CODE = """
 import keras, tf_keras
 

@@ -84,6 +84,23 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     assert not same(first, other)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "left"),
+    [({"name": "sgd"}, 1.0), ({"name": "sgd", "weight_decay": 0.5}, 0.95), ({"name": "adamw"}, 1 - 0.1 * 0.004)],
+)
+def test_decoupled_decay_shrinks_a_weight_without_gradient(optimizer: dict[str, Any], left: float) -> None:
+    import tensorflow as tf
+
+    from edgedl.pipeline.recipe import Optimizer, Schedule
+    from edgedl.pipeline.train.schedule import RecipeSchedule, build_optimizer
+
+    config = Optimizer.model_validate(optimizer | {"learning_rate": 0.1})
+    weight = tf.Variable(1.0)
+    made = build_optimizer(config, RecipeSchedule(0.1, Schedule(), steps_per_epoch=1, total_steps=10))
+    made.apply_gradients([(tf.constant(0.0), weight)])
+    assert float(weight.numpy()) == pytest.approx(left)
+
+
 def test_schedules_go_where_their_papers_say(tmp_path: Path) -> None:
     train = {"epochs": 6, "optimizer": {"learning_rate": 0.1}, "schedule": {"name": "cosine", "warmup_epochs": 2}}
     rates = [epoch["learning_rate"] for epoch in edgedl.train(recipe(**train), out=tmp_path / "a").history]
