@@ -223,7 +223,8 @@ def placed(ops: Sequence[TpuOp]) -> list[str]:
     """Per op "" where it runs on the Edge TPU, else why not.
 
     One compiled part takes everything up to where unsupported ops cut the graph: an op that needs the output of an op
-    on the CPU stays there too. A conversion at the input (QUANTIZE of a float image) is left to the CPU and cuts nothing.
+    on the CPU stays there too. A conversion at the input (QUANTIZE of a float image) is left to the CPU and cuts
+    nothing.
     """
     on_cpu: set[int] = set()
     reasons: list[str] = []

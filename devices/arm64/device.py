@@ -5,14 +5,16 @@ The counts repeat to the instruction at one thread, on any machine, however busy
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from edgedl.core.artifacts import (
     CacheMisses,
@@ -21,6 +23,7 @@ from edgedl.core.artifacts import (
     LatencyReport,
     Memory,
     ModelLatency,
+    OpCost,
     Record,
 )
 from edgedl.core.console import reporter
@@ -37,7 +40,7 @@ from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, read_facts, write_i
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import op_table
 
-WARM_UP, COUNTED = 2, 3
+WARM_UP, COUNTED = 1, 3
 HEAP = "heap in use after an inference, above the runtime's"
 
 
@@ -95,12 +98,10 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile
         tempfile.TemporaryDirectory(prefix="edgedl-arm64-") as folder,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        inputs = write_inputs(files, Path(folder), plan.seed)
-        jobs = [pool.submit(_model, file, at, plan, profile, runtime) for file, at in zip(files, inputs, strict=True)]
         models: list[ModelLatency] = []
-        for job in jobs:
-            models.append(job.result())
-            bar.update(len(models), models[-1].file)
+        for file, inputs in zip(files, write_inputs(files, Path(folder), plan.seed), strict=True):
+            models.append(_model(file, inputs, plan, profile, runtime, pool))
+            bar.update(len(models), file.path.name)
     seconds = time.monotonic() - started
     return LatencyReport(
         name=", ".join(file.path.name for file in files),
@@ -111,7 +112,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile
         runtimes={litert.NAME: version_of(litert.PACKAGE) or ""},
         models=tuple(models),
         conditions=Conditions(None, None, None, threads=plan.threads, xnnpack=plan.xnnpack),
-        processes=2 * len(files),
+        processes=3 * len(files),
         warm_up=WARM_UP,
         stopped="counted",
         seconds=seconds,
@@ -121,11 +122,18 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile
 _PLUGIN = ("instructions.c", native.host_architecture())
 
 
-def _model(file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfile, runtime: str) -> ModelLatency:
-    seen, marks = _run(file, inputs, plan, profile, ProbeTask("count", [_probe_file(file, inputs)], WARM_UP + COUNTED))
-    counted = _instructions(marks, profile)
-    profiled, _ = _run(file, inputs, plan, profile, ProbeTask("ops", [_probe_file(file, inputs)], 3))
-    kernels = litert_ops.tie(profiled.files[0].ops, litert_ops.read_graph(file.path))
+def _model(
+    file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfile, runtime: str, pool: Executor
+) -> ModelLatency:
+    """One file in three processes at a time: counts, cache misses, and instructions per op."""
+    run = functools.partial(_run, file, inputs, plan, profile)
+    counting = pool.submit(run, "count", WARM_UP + COUNTED)
+    caching = pool.submit(run, "count", 2, caches=True)
+    profiling = pool.submit(run, "ops", 1)
+    seen, marks = counting.result()
+    misses = caching.result()[1][-2:]
+    counted = _instructions(marks, misses, profile)
+    kernels = litert_ops.tie(profiling.result()[0].files[0].ops, litert_ops.read_graph(file.path))
     notes = list(kernels.notes)
     if counted.spread:
         notes.append(f"{plan.threads} threads: counts of {counted.inferences} inferences spread by {counted.spread:,}")
@@ -134,7 +142,7 @@ def _model(file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfil
         sha256=sha256_of(file.path),
         size_bytes=file.path.stat().st_size,
         runtime=runtime,
-        ops=op_table(kernels, file.facts.ops, "instructions"),
+        ops=_with_rest(op_table(kernels, file.facts.ops, "instructions"), counted.total),
         estimate=estimated(counted, profile) if profile.is_product else None,
         instructions=counted,
         memory=Memory(seen.files[0].heap_bytes, HEAP),
@@ -143,28 +151,51 @@ def _model(file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfil
     )
 
 
-def _probe_file(file: ModelFile, inputs: Path) -> ProbeFile:
-    return ProbeFile(str(file.path.absolute()), str(inputs))
+def _with_rest(ops: tuple[OpCost, ...], total: int) -> tuple[OpCost, ...]:
+    """The ops and, as a row of its own, what the runtime spends between their kernels."""
+    rest = total - sum(op.cost for op in ops)
+    if rest <= 0:
+        return ops
+    scaled = [replace(op, share=op.cost / total) for op in ops]
+    return (*scaled, OpCost(-1, "between the kernels", None, rest, "instructions", rest / total))
 
 
 def _run(
-    file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfile, task: ProbeTask
+    file: ModelFile,
+    inputs: Path,
+    plan: SamplingPlan,
+    profile: ArmProfile,
+    task: Literal["count", "ops"],
+    count: int,
+    *,
+    caches: bool = False,
 ) -> tuple[Seen, list[emulator.Mark]]:
-    command = task.command(str(native.built("probe.c", "aarch64")), str(emulator.runtime_library()))
-    done = emulator.run_emulated(profile, command, clock=task.task == "ops", caches=task.task == "count")
+    wanted = ProbeTask(
+        task,
+        [ProbeFile(str(file.path.absolute()), str(inputs))],
+        count,
+        threads=plan.threads,
+        xnnpack=plan.xnnpack,
+    )
+    command = wanted.command(str(native.built("probe.c", "aarch64")), str(emulator.runtime_library()))
+    done = emulator.run_emulated(profile, command, clock=task == "ops", caches=caches)
     return read_facts(done.lines, [file.path.name], said=done.said, ended=done.ended), done.marks
 
 
-def _instructions(marks: Sequence[emulator.Mark], profile: ArmProfile) -> Instructions:
-    """The last inference's counts; those before it, after the warm-up, tell the spread."""
+def _instructions(marks: Sequence[emulator.Mark], around: Sequence[emulator.Mark], profile: ArmProfile) -> Instructions:
+    """The last inference's counts; those before it, after the warm-up, tell the spread.
+
+    around: the marks before and after an inference whose cache misses were counted.
+    """
     warm = [mark.counts for mark in marks[WARM_UP:]]
     per_inference = [{name: after[name] - before[name] for name in after} for before, after in pairwise(warm)]
     last, totals = per_inference[-1], [one["all"] for one in per_inference]
+    before, after = (mark.counts for mark in around)
     return Instructions(
         total=last["all"],
         **{name: last[name] for name in ("load", "store", "branch", "simd", "dot", "multiply_add", "other")},
         caches=tuple(
-            CacheMisses(level, cache.kib, cache.ways, last[f"l{level}_misses"])
+            CacheMisses(level, cache.kib, cache.ways, after[f"l{level}_misses"] - before[f"l{level}_misses"])
             for level, cache in enumerate(profile.caches, 1)
         ),
         inferences=len(totals),

@@ -6,7 +6,7 @@
 //     out     at every mark (the system call MARK, which no kernel has) a JSON line with the counts up to there
 //     clock   a file that the emulated program can map: its first 8 bytes are the number of instructions so far
 //     l1 …    data caches with lines of 64 bytes, least recently used lines replaced, write-allocate, no prefetching;
-//             simulated from the first mark on, as callbacks at every access cost time
+//             simulated from the first mark on; a callback at every access makes the run some times slower
 //
 // Classes follow the Arm Architecture Reference Manual (DDI 0487), section C4.1. `dot` (SDOT, UDOT, USDOT, matrix
 // multiplication) and `multiply_add` (FMLA, MLA, SMLAL, FMADD …) are part of `simd`.
@@ -98,10 +98,10 @@ EXPORT void classify(uint32_t word, uint64_t *counts) {
 // --- caches ----------------------------------------------------------------------------------------------------------
 
 enum { LINE_BITS = 6, MAX_LEVELS = 3 };
-typedef struct { unsigned sets, ways; uint64_t *lines, *used, misses; } Cache;
+typedef struct { unsigned sets, ways; uint64_t *lines, misses; } Cache;  // lines of a set: last used first
 static Cache caches[MAX_LEVELS];
 static int levels;
-static uint64_t accesses, moment;
+static uint64_t accesses;
 static bool simulating;
 
 static bool add_cache(const char *size) {
@@ -113,25 +113,22 @@ static bool add_cache(const char *size) {
     c->sets = kib * 1024 / (ways << LINE_BITS);
     size_t entries = (size_t)c->sets * ways;
     c->lines = malloc(entries * sizeof *c->lines);
-    c->used = calloc(entries, sizeof *c->used);
     memset(c->lines, 0xff, entries * sizeof *c->lines);
     return true;
 }
 
 static bool hit(Cache *c, uint64_t line) {
-    size_t first = (size_t)(line % c->sets) * c->ways, oldest = first;
-    moment++;
-    for (size_t way = first; way < first + c->ways; way++) {
-        if (c->lines[way] == line) {
-            c->used[way] = moment;
-            return true;
-        }
-        if (c->used[way] < c->used[oldest]) oldest = way;
+    uint64_t *set = c->lines + (size_t)(line % c->sets) * c->ways;
+    unsigned way = 0;
+    while (way < c->ways && set[way] != line) way++;
+    bool found = way < c->ways;
+    if (!found) {
+        way = c->ways - 1;  // the least recently used one leaves
+        c->misses++;
     }
-    c->lines[oldest] = line;
-    c->used[oldest] = moment;
-    c->misses++;
-    return false;
+    if (way) memmove(set + 1, set, way * sizeof *set);
+    set[0] = line;
+    return found;
 }
 
 static void access_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *unused) {
