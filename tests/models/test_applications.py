@@ -30,8 +30,13 @@ def carried(name: str) -> CarriedOver:
 
     from edgedl.models.carry import carry_over
 
-    keras.utils.set_random_seed(0)  # some untrained weights amplify every rounding
-    return carry_over(getattr(keras.applications, name)(weights=None), "Keras 3")[1]
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(weights=None)
+    if name.startswith("EfficientNetV2"):  # untrained, these amplify rounding until a softmax answers 0 or 1 by chance
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.gamma.assign(keras.random.uniform(layer.gamma.shape, 0.3, 0.6, seed=0))
+    return carry_over(model, "Keras 3")[1]
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
