@@ -33,8 +33,8 @@ WORST_RANDOM, WORST_EXTREME = 1e-4, 1e-2
 extreme inputs amplify rounding (normalisations, softmax of large logits), and may differ more."""
 
 UNSTABLE = 1e-5
-"""A model whose own answer moves by more than this, relative to its largest, when an input is rounded differently, is
-no measure of its twin on that input."""
+"""A model whose own answer moves by more than this, relative to its largest, when its weights and an input are
+rounded differently, is no measure of its twin on that input."""
 
 NUDGES = 3
 

@@ -38,7 +38,7 @@ def test_fast_commands_do_not_import_tensorflow(arguments: list[str]) -> None:
 
 
 def test_help_loads_little() -> None:
-    """Quick (0.25 s where it was written) because it imports little; a time would depend on who else computes."""
+    """What makes it quick; a time would depend on who else computes."""
     code = (
         "import sys\nfrom edgedl.pipeline.cli.main import app\nsys.argv = ['edgedl', '--help']\n"
         "app(standalone_mode=False)\nprint(len(sys.modules), 'pydantic' in sys.modules)"

@@ -17,7 +17,7 @@ SLOW = (
     *("ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
     *("DenseNet121", "DenseNet169", "DenseNet201"),
     *(f"EfficientNetB{size}" for size in range(8)),
-    *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "S", "M", "L")),
+    *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "S")),
     *("InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large"),
     *("NASNetLarge", "NASNetMobile"),
     *("ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"),
@@ -32,14 +32,23 @@ def carried(name: str) -> CarriedOver:
 
     keras.utils.set_random_seed(0)
     model = getattr(keras.applications, name)(weights=None)
-    if name.startswith("EfficientNetV2"):  # untrained, these amplify rounding until a softmax answers 0 or 1 by chance
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.gamma.assign(keras.random.uniform(layer.gamma.shape, 0.3, 0.6, seed=0))
     return carry_over(model, "Keras 3")[1]
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+CHAOTIC = ("EfficientNetV2M", "EfficientNetV2L")
+"""Untrained, their own answers to random inputs change when weights are rounded: there is nothing to compare with."""
+
+UNTOLD = pytest.mark.xfail(reason="no comparison is possible with untrained weights", strict=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *FAST,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+        *(pytest.param(name, marks=(pytest.mark.slow, UNTOLD)) for name in CHAOTIC),
+    ],
+)
 def test_comes_over(name: str) -> None:
     how = run_isolated(carried, name, stage="carrying over", subject=name, limits=Limits(time_s=1800))
     assert how.road == "layers", how.notes
@@ -52,4 +61,4 @@ def test_none_is_left_out() -> None:
     import keras
 
     names = {name for name in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, name))}
-    assert names == {*FAST, *SLOW}
+    assert names == {*FAST, *SLOW, *CHAOTIC}
