@@ -146,8 +146,7 @@ class CarriedOver:
 
     version: what wrote it, in words. road: "layers" (rebuilt one by one) or "frozen" (the graph as one constant layer:
     exported and quantised, never trained). random_error, extreme_error: largest difference of the outputs relative to
-    the largest output, `measured` on 4 random and 6 extreme inputs; None where there is nothing to compare with, or
-    where rounding alone changes the original's answers.
+    the largest output, `measured` on 4 random and 6 extreme inputs; None where there is nothing to compare with.
     notes: what was hosted as a Keras 3 layer, or why the graph was frozen.
     """
 
