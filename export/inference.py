@@ -37,18 +37,25 @@ def run_file(path: Path, inputs: Mapping[str, NDArray[Any]], *, limits: Limits =
     )
 
 
-def run_keras(path: Path, inputs: Mapping[str, NDArray[Any]], *, limits: Limits = DEFAULT_LIMITS) -> Arrays:
-    """The same for a Keras file, in float32."""
+def run_keras(
+    path: Path, inputs: Mapping[str, NDArray[Any]], *, half_weights: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> Arrays:
+    """The same for a Keras file, in float32. half_weights: its weights are rounded to float16 first."""
     return run_isolated(
-        _run_keras, path, dict(inputs), stage="inference", subject=path.name, limits=limits,
+        _run_keras, path, dict(inputs), half_weights, stage="inference", subject=path.name, limits=limits,
         advice="Look at the model with `edgedl inspect`",
     )  # fmt: skip
 
 
-def _run_keras(path: Path, inputs: Arrays) -> Arrays:
+def _run_keras(path: Path, inputs: Arrays, half_weights: bool) -> Arrays:
     from edgedl.models.load import load_keras
 
     model = load_keras(path)
+    if half_weights:
+        for weight in model.weights:
+            values = weight.numpy()
+            if values.dtype == np.float32 and np.abs(values).max(initial=0.0) < np.finfo(np.float16).max:
+                weight.assign(values.astype(np.float16).astype(np.float32))
     _check_names(path, list(model.input_names), inputs)
     found: Any = model.predict([inputs[name] for name in model.input_names], verbose=0, batch_size=64)
     outputs = found if isinstance(found, list) else [found]

@@ -28,11 +28,12 @@ _TOLERANCE = 1e-3
 def separate_biases(content: bytes, name: str) -> bytes:
     """The same file, in which every op's bias has the scale that its kernel assumes; unchanged where all have it."""
     model = read_tflite(content, name)
+    names = op_names(model)
     changed = [
         _separate(model, graph, op, places)
         for graph in model.subgraphs
         for op in listed(graph.operators)
-        if (places := _PLACES.get(op_names(model)[op.opcodeIndex]))
+        if (places := _PLACES.get(names[op.opcodeIndex]))
     ]
     if not any(changed):
         return content

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Tolerance:
 TOLERANCES: dict[str, Tolerance] = {
     # 24 bits of mantissa; other summation orders cost a few of them.
     "float32": Tolerance(relative_error=1e-4, agreement=0.99),
-    # 11 bits of mantissa in the weights: 2^-11 each, before they are summed.
+    # 11 bits of mantissa in the weights: 2^-11 each, before they are summed; a deep model amplifies that (`compare`).
     "float16": Tolerance(relative_error=1e-2, agreement=0.98),
     # 8-bit uniform quantization of a full-range signal has 6.02·8 + 1.76 = 49.9 dB at most (Bennett 1948).
     "dynamic-range": Tolerance(sqnr_db=20.0, agreement=0.95),
@@ -46,6 +46,8 @@ TOLERANCES: dict[str, Tolerance] = {
 EXACT = ("float32", "float16")
 """Precisions whose error is judged as it is; the others are judged by the task where data tells how well it is done."""
 
+MOST_ROUNDING = 4.0
+
 MOST_POINTS, MOST_ERROR = 2.0, 0.1
 """What quantization may cost: points of a share (accuracy, AUC), or this part of an error (perplexity, mae)."""
 
@@ -56,14 +58,18 @@ def compare(
     precision: str,
     contract: Contract,
     change: QualityChange | None = None,
+    rounded: Mapping[str, NDArray[Any]] | None = None,
 ) -> tuple[tuple[OutputParity, ...], str, tuple[str, ...]]:
     """Compare outputs by name, shapes (n, …); returns (per output, the rule in words, what broke it).
 
+    rounded: the Keras model's own outputs with weights in the file's precision. The file, whose weights are rounded
+    after BatchNorm was folded into them, may err `MOST_ROUNDING` times as much, where this is more than the tolerance.
     change: of the task's quality from the Keras model to this file, where data was there to judge it. An error that
     was almost nothing may grow by more than its part as long as the answers are the same within the tolerance.
     """
     choices = {one.name for one in contract.outputs if one.content in ("probabilities", "logits")}
     tolerance = TOLERANCES.get(precision, TOLERANCES["int8"])  # "mixed" is judged like the roughest of its parts
+    rule = _in_words(precision, tolerance, bool(choices))
     found: list[OutputParity] = []
     failures: list[str] = []
     broken: list[str] = []
@@ -76,7 +82,13 @@ def compare(
             continue
         parity = _compare_one(name, expected, outputs[name], classes=name in choices)
         found.append(parity)
-        broken += _broken(parity, tolerance)
+        allowed = tolerance
+        if rounded is not None and tolerance.relative_error is not None:
+            own = MOST_ROUNDING * _compare_one(name, expected, rounded[name], classes=False).relative_error
+            allowed = replace(tolerance, relative_error=max(tolerance.relative_error, own))
+            rule = f"{precision}: relative error at most {allowed.relative_error:.2g} ({MOST_ROUNDING:g} times what "
+            rule += "rounding its weights does to the Keras model)"
+        broken += _broken(parity, allowed)
     if change is not None and precision not in EXACT and all(math.isfinite(one.max_abs_error) for one in found):
         worst = MOST_POINTS if change.after.is_share else MOST_ERROR * change.before.value
         unit = " points" if change.after.is_share else ""
@@ -84,7 +96,7 @@ def compare(
             failures.append(f"{change.after.metric}: a loss of {change.loss:.3g}{unit} > {worst:.3g}{unit}")
         judged = f"{change.after.metric} on {change.after.n:,} test examples"
         return tuple(found), f"{precision}: {judged}, a loss of {worst:.3g}{unit} at most", tuple(failures)
-    return tuple(found), _in_words(precision, tolerance, bool(choices)), (*failures, *broken)
+    return tuple(found), rule, (*failures, *broken)
 
 
 def _compare_one(name: str, expected: NDArray[Any], got: NDArray[Any], *, classes: bool) -> OutputParity:

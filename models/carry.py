@@ -7,23 +7,22 @@ The Keras 3 graph is walked node by node. A layer is rebuilt as its twin of the 
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import keras
 import keras.tree
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from numpy.typing import NDArray
 
 from edgedl.core.artifacts import CarriedOver
 from edgedl.core.errors import ModelError
 from edgedl.models.base import KerasModel
+from edgedl.models.compare import Comparison, compare
 from edgedl.models.layers.activations import KERAS_3
 from edgedl.models.layers.frozen import freeze
 from edgedl.models.layers.hosted import Hosted
@@ -31,10 +30,6 @@ from edgedl.models.layers.hosted import Hosted
 WORST_RANDOM, WORST_EXTREME = 1e-4, 1e-2
 """Relative to the largest output. Rounding in another order of operations stays far below, a wrong twin far above;
 extreme inputs amplify rounding (normalisations, softmax of large logits), and may differ more."""
-
-UNSTABLE = 1e-5
-"""A model whose own answer moves by more than this, relative to its largest, when an input is rounded differently, is
-no measure of its twin on that input."""
 
 Keras3Model = Any
 
@@ -64,21 +59,35 @@ def carry_over(
     walk = _Walk(twins or {}, {}, {})
     try:
         carried = _carry_model(model, walk)
-        random, extreme = compare(model, carried)
-        if random > WORST_RANDOM or extreme > WORST_EXTREME:
-            raise _NoTwinError(f"layer by layer its answers differ by {random:.2g} (extreme inputs: {extreme:.2g})")
-        return carried, CarriedOver(version, "layers", random, extreme, _words(walk.hosted))
+        found = compare(model, carried)
+        if _differ(found):
+            raise _NoTwinError(f"layer by layer its answers differ by {_told(found)}")
+        return carried, _record(version, "layers", found, _words(walk.hosted))
     except Exception as error:  # whatever stands in the way of the walk, the other road is open
         reason = _first_line(error)
     carried = freeze_model(model)
-    random, extreme = compare(model, carried)
-    if random > WORST_RANDOM or extreme > WORST_EXTREME:
+    found = compare(model, carried)
+    if _differ(found):
         raise ModelError(
             f"{model.name} cannot be carried over to tf_keras",
             required=f"answers that agree within {WORST_RANDOM:g} of the largest ({WORST_EXTREME:g} on extreme inputs)",
-            received=f"differences of {random:.2g} and {extreme:.2g} with the graph frozen as a whole",
+            received=f"differences of {_told(found)} with the graph frozen as a whole",
         )
-    return carried, CarriedOver(version, "frozen", random, extreme, (reason,))
+    return carried, _record(version, "frozen", found, (reason,))
+
+
+def _record(version: str, road: Literal["layers", "frozen"], found: Comparison, notes: tuple[str, ...]) -> CarriedOver:
+    if found.dtype != "float32":
+        notes = (*notes, f"compared in {found.dtype}: in float32 its answers differ by rounding")
+    return CarriedOver(version, road, found.random, found.extreme, notes)
+
+
+def _differ(found: Comparison) -> bool:
+    return found.random > WORST_RANDOM or found.extreme > WORST_EXTREME
+
+
+def _told(found: Comparison) -> str:
+    return f"{found.random:.2g} on random and {found.extreme:.2g} on extreme inputs"
 
 
 def _words(hosted: Mapping[str, str]) -> tuple[str, ...]:
@@ -484,115 +493,3 @@ def around(layer: Any, specs: list[Any], names: list[str], output_names: list[st
     labels = output_names or ([f"output_{i}" for i in range(len(found))] if len(found) > 1 else ["output"])
     outputs = [tf_keras.layers.Activation("linear", name=label) for label in labels]
     return tf_keras.Model(inputs, [make(one) for make, one in zip(outputs, found, strict=True)], name=name)
-
-
-# ── the proof ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def compare(model: Keras3Model, carried: KerasModel) -> tuple[float, float]:
-    """The largest difference of the two models' outputs, relative to the largest output, on random and extreme inputs.
-
-    Random: 4 standard-normal examples (integers: uniform below the smallest table they index). Extreme: zeros, ones,
-    noise of size 1000, 1e-6 and 255 and of ±1000 only, one example each (a constant 1000 would compare the rounding of
-    a LayerNormalization that has no variance).
-
-    An example that tells nothing is left out: one on which the original's own answer moves by more than `UNSTABLE` when
-    the input's last bit changes (untrained deep networks, far from the inputs they are made for). Where all are such,
-    none is left out.
-    """
-    limit = _smallest_table(model)
-    original = functools.partial(_call, model)
-    errors: list[float] = []
-    for make in (_random, _extreme):
-        given = _inputs(model, make, limit)
-        theirs = _answers(original, given)
-        mine = _answers(functools.partial(carried, training=False), given)
-        error = _largest_error(theirs, mine)
-        if error > UNSTABLE:
-            nudged = _answers(original, [_nudged(one) for one in given])
-            stable = [i for i in range(len(given[0])) if _largest_error(_only(theirs, i), _only(nudged, i)) <= UNSTABLE]
-            if stable:
-                error = _largest_error([one[stable] for one in theirs], [one[stable] for one in mine])
-        errors.append(error)
-    return errors[0], errors[1]
-
-
-def _largest_error(expected: list[NDArray[Any]], got: list[NDArray[Any]]) -> float:
-    return max(relative_error(a, b) for a, b in zip(expected, got, strict=True))
-
-
-def _only(outputs: list[NDArray[Any]], example: int) -> list[NDArray[Any]]:
-    return [one[example : example + 1] for one in outputs]
-
-
-def _nudged(tensor: Any) -> Any:
-    """The same values with their last bit changed, up or down; integers as they are."""
-    values = tensor.numpy()
-    if values.dtype.kind != "f":
-        return tensor
-    directions = np.random.default_rng(2).choice([-np.inf, np.inf], values.shape).astype(values.dtype)
-    return tf.constant(np.where(values == 0.0, values, np.nextafter(values, directions)))
-
-
-def _answers(model: Callable[[Any], Any], given: list[Any]) -> list[NDArray[Any]]:
-    """The model's outputs, example by example: a model that is called eagerly keeps all its activations in memory."""
-    examples = [[one[i : i + 1] for one in given] for i in range(len(given[0]))]
-    found = [tf.nest.flatten(model(one if len(one) > 1 else one[0])) for one in examples]
-    return [np.concatenate([np.asarray(one) for one in output]) for output in zip(*found, strict=True)]
-
-
-def _call(model: Keras3Model, given: Any) -> Any:
-    if _nested(model):
-        given = dict(zip(sorted(model._inputs_struct), tf.nest.flatten(given), strict=True))
-    return model(given, training=False)
-
-
-def relative_error(expected: NDArray[Any], got: NDArray[Any]) -> float:
-    """max |got − expected| / max |expected|; where both are not finite in the same places these are left out."""
-    if expected.shape != got.shape:
-        return float("inf")
-    expected, got = expected.astype(np.float64), got.astype(np.float64)
-    finite = np.isfinite(expected)
-    if not np.array_equal(finite, np.isfinite(got)):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    return float(np.abs(got[finite] - expected[finite]).max() / max(np.abs(expected[finite]).max(), 1e-12))
-
-
-def _smallest_table(model: Keras3Model) -> int:
-    layers = getattr(model, "_flatten_layers", list)()
-    sizes = [getattr(one, name, None) for one in layers for name in ("input_dim", "num_tokens")]
-    return min([size for size in sizes if isinstance(size, int)], default=2)
-
-
-def _inputs(model: Keras3Model, make: Callable[[tuple[int, ...], Any, int], Any], limit: int) -> list[Any]:
-    found: list[Any] = []
-    for tensor in keras.tree.flatten(model.inputs):
-        unknown = 64 if len(tensor.shape) == 4 else 16
-        shape = tuple(int(side or unknown) for side in tensor.shape[1:])
-        found.append(tf.constant(make(shape, np.dtype(str(tensor.dtype)), limit)))
-    return found
-
-
-def _random(shape: tuple[int, ...], dtype: Any, limit: int) -> NDArray[Any]:
-    rng = np.random.default_rng(0)
-    if dtype.kind == "f":
-        return rng.standard_normal((4, *shape)).astype(dtype)
-    return rng.integers(0, limit, (4, *shape)).astype(dtype)
-
-
-def _extreme(shape: tuple[int, ...], dtype: Any, limit: int) -> NDArray[Any]:
-    if dtype.kind != "f":
-        return np.stack([np.full(shape, value, dtype) for value in (0, limit - 1, limit // 2)])
-    noise = np.random.default_rng(1).standard_normal((4, *shape))
-    return np.stack(
-        [
-            np.zeros(shape),
-            np.ones(shape),
-            1000.0 * noise[0],
-            1e-6 * noise[1],
-            1000.0 * np.sign(noise[2]),
-            255.0 * np.abs(noise[3]),
-        ]
-    ).astype(dtype)

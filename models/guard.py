@@ -34,7 +34,7 @@ KERAS_ROOMS = frozenset(
 )  # fmt: skip
 """Below `keras.` and `keras.src.`: other rooms hold functions that change settings, read files or fetch addresses."""
 TOP_CLASSES = frozenset(("Sequential", "Functional", "Model", "DTypePolicy", "Variable", "FloatDTypePolicy"))
-APPLICATION_LAYERS = frozenset(("LayerScale",))
+APPLICATION_LAYERS = frozenset(("LayerScale", "StochasticDepth", "CustomScaleLayer"))
 OUTSIDE_LAYERS = {
     "TFSMLayer": "reads another SavedModel",
     "TorchModuleWrapper": "unpickles PyTorch modules",

@@ -67,9 +67,11 @@ def parity(
     change: QualityChange | None = None,
 ) -> ParityReport:
     """Run both on the inputs and compare. Raises ModelError, StageError when one of them cannot be run."""
-    outputs, judged_by, failures = compare(
-        run_keras(keras, inputs), run_file(file, inputs), precision, contract, change
-    )
+    reference, got = run_keras(keras, inputs), run_file(file, inputs)
+    outputs, judged_by, failures = compare(reference, got, precision, contract, change)
+    if failures and precision == "float16":
+        rounded = run_keras(keras, inputs, half_weights=True)
+        outputs, judged_by, failures = compare(reference, got, precision, contract, change, rounded)
     return ParityReport(
         name=name,
         folder=folder,

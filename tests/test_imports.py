@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,13 +37,16 @@ def test_fast_commands_do_not_import_tensorflow(arguments: list[str]) -> None:
     assert not heavy_after(code) & {"tensorflow", "tf_keras", "keras"}
 
 
-def test_help_is_quick() -> None:
-    def once() -> float:
-        started = time.perf_counter()
-        subprocess.run([Path(sys.executable).parent / "edgedl", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - started
-
-    assert min(once() for _ in range(8)) < 0.4
+def test_help_loads_little() -> None:
+    """What makes it quick; a time would depend on who else computes."""
+    code = (
+        "import sys\nfrom edgedl.pipeline.cli.main import app\nsys.argv = ['edgedl', '--help']\n"
+        "app(standalone_mode=False)\nprint(len(sys.modules), 'pydantic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules, pydantic = done.stdout.splitlines()[-1].split()
+    assert int(modules) < 300
+    assert pydantic == "False"
 
 
 def test_the_public_surface() -> None:

@@ -44,8 +44,7 @@ def test_equal_biases_keep_their_values_in_int16x8(tmp_path: Path, monkeypatch: 
     assert answer(kept.path(kept.model_file), x[:1]) == pytest.approx(np.asarray(model(x[:1])), abs=0.05)
     assert separate_biases(kept.path(kept.model_file).read_bytes(), "kept") == kept.path(kept.model_file).read_bytes()
 
-    monkeypatch.setattr(
-        tflite, "separate_biases", lambda content, name: content
-    )  # what TensorFlow 2.21 gives by itself
+    # What TensorFlow 2.21 gives by itself:
+    monkeypatch.setattr(tflite, "separate_biases", lambda content, name: content)
     shared = edgedl.compress(model, "int16x8", data=data, out=tmp_path / "shared")
     assert abs(answer(shared.path(shared.model_file), x[:1]) - np.asarray(model(x[:1]))).max() > 0.2

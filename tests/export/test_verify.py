@@ -57,6 +57,14 @@ def test_each_way_to_fail(outputs: dict[str, np.ndarray], precision: str, words:
     assert any(words in failure for failure in failures), failures
 
 
+def test_float16_may_err_as_the_keras_model_does_with_rounded_weights() -> None:
+    rounded = shifted(0.02)
+    assert compare(REFERENCE, shifted(0.05), "float16", CHOICES)[2]
+    _, words, failures = compare(REFERENCE, shifted(0.05), "float16", CHOICES, rounded=rounded)
+    assert (failures, "at most 0.08 (4 times" in words) == ((), True)
+    assert compare(REFERENCE, shifted(0.1), "float16", CHOICES, rounded=rounded)[2]
+
+
 def test_regression_is_not_judged_by_the_largest_output() -> None:
     (one,), words, _ = compare(REFERENCE, REFERENCE, "int8", VALUES)
     assert one.agreement is None
