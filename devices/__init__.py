@@ -14,6 +14,8 @@ __all__ = ["Device", "DeviceStatus", "Installable", "SamplingPlan", "all_devices
 _MODULES = {  # a device's name → where it is, `module:variable`; imported when asked for
     "cpu": "edgedl.devices.cpu:device",
     "arm64": "edgedl.devices.arm64.device:device",
+    "android": "edgedl.devices.android:device",
+    "ssh": "edgedl.devices.ssh:device",
     "tpu": "edgedl.devices.edge_tpu:device",
     "ethos-u55": "edgedl.devices.ethos:u55",
     "ethos-u65": "edgedl.devices.ethos:u65",
@@ -36,7 +38,7 @@ def find_device(spec: str) -> tuple[Device, str | None]:
         raise _unknown(f"no device is called {name!r}", name, list(_MODULES))
     device = _load(name)
     targets = device.targets()
-    if colon and target not in targets:
+    if colon and targets is not None and target not in targets:
         raise _unknown(f"device {name!r} has no target {target!r}", target, targets)
     return device, target if colon else None
 

@@ -8,9 +8,9 @@ from one process to the next (memory layout).
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from edgedl.core.provenance import machine, version_of, versions
 from edgedl.devices import litert, onnx_runtime, session
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import PEAK_MEMORY, op_table, timing_of, with_ratios
-from edgedl.devices.sampling import MAX_PROCESSES, enough, planned_looks
+from edgedl.devices.sampling import Sampled, blocks_of
 from edgedl.devices.session import Examined, OpTimes, Timed, TimingTask
 
 PROCESSES = 25  # about as many as a budget is divided into
@@ -76,13 +76,14 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
     with reporter().progress(f"profiling {_names(files)}", plan.budget_s) as bar:
         runtime_bytes = {kind: _isolated("", session.runtime_memory, kind) for kind in {file.format for file in files}}
         examined = [_examine(file, plan, OPS_SHARE * plan.budget_s / len(files)) for file in files]
-        sampled = _Sampled(files, plan, deadline=started + 0.95 * plan.budget_s)  # the rest is for the intervals
+        deadline = started + 0.95 * plan.budget_s  # the rest is for the intervals
+        sampled = Sampled(functools.partial(_time_all, files, plan), plan, processes=PROCESSES, deadline=deadline)
         while not sampled.stopped:
             sampled.take()
             bar.update(time.monotonic() - started, f"{sampled.processes} processes")
     models = [
         _latency(file, timed, seen, runtime_bytes[file.format], plan)
-        for file, timed, seen in zip(files, sampled.timed, examined, strict=True)
+        for file, timed, seen in zip(files, sampled.by_file, examined, strict=True)
     ]
     seconds = time.monotonic() - started
     return LatencyReport(
@@ -95,7 +96,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
         models=with_ratios(models),
         conditions=conditions,
         processes=sampled.processes,
-        warm_up=max(entry.warm_up for timed in sampled.timed for entry in timed),
+        warm_up=sampled.warm_up,
         stopped=sampled.stopped,
         seconds=seconds,
     )
@@ -108,45 +109,16 @@ def _names(files: Sequence[ModelFile]) -> str:
 # --- taking samples ----------------------------------------------------------------------------------------------
 
 
-class _Sampled:
-    """A session in progress: what has been timed, by file and then process, and why it stopped, once it has.
-
-    deadline: on the monotonic clock.
-    """
-
-    def __init__(self, files: Sequence[ModelFile], plan: SamplingPlan, deadline: float) -> None:
-        self.files, self.plan, self.deadline = files, plan, deadline
-        self.timed: list[list[Timed]] = [[] for _ in files]
-        self.planned, self.looks = 1, {1}
-        self.stopped = ""
-
-    @property
-    def processes(self) -> int:
-        return len(self.timed[0])
-
-    def take(self) -> None:
-        """Time all files in one more process, and look at what there is if this is a moment to look."""
-        start = time.monotonic()
-        seconds = max(0.05, min(0.8 * self.plan.budget_s / PROCESSES, self.deadline - start))
-        task = TimingTask(
-            files=tuple((file.path, file.format) for file in self.files),
-            threads=self.plan.threads,
-            xnnpack=self.plan.xnnpack,
-            seed=self.plan.seed,
-            order_seed=random.Random(f"{self.plan.seed}/{self.processes}").getrandbits(32),
-            seconds=seconds,
-        )
-        for entries, entry in zip(self.timed, _isolated(_names(self.files), session.time_files, task), strict=True):
-            entries.append(entry)
-        now = time.monotonic()
-        if self.processes == 1:
-            self.planned = max(1, min(MAX_PROCESSES, 1 + int((self.deadline - now) / (now - start))))
-            self.looks = planned_looks(self.planned)
-        over = self.processes >= self.planned or self.deadline - now < 0.5 * (now - start)
-        if (over or self.processes in self.looks) and enough([_blocks(timed) for timed in self.timed], self.plan):
-            self.stopped = "precise enough"
-        elif over:
-            self.stopped = "budget used up" if self.planned < MAX_PROCESSES else f"{self.processes} processes timed"
+def _time_all(files: Sequence[ModelFile], plan: SamplingPlan, seconds: float, order_seed: int) -> Sequence[Timed]:
+    task = TimingTask(
+        files=tuple((file.path, file.format) for file in files),
+        threads=plan.threads,
+        xnnpack=plan.xnnpack,
+        seed=plan.seed,
+        order_seed=order_seed,
+        seconds=seconds,
+    )
+    return _isolated(_names(files), session.time_files, task)
 
 
 def _examine(file: ModelFile, plan: SamplingPlan, seconds: float) -> Examined:
@@ -172,15 +144,11 @@ def _isolated(subject: str, function: Callable[..., T], *args: object) -> T:
 # --- from samples to the report ----------------------------------------------------------------------------------
 
 
-def _blocks(timed: Sequence[Timed]) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    return tuple(entry.blocks_us for entry in timed)
-
-
 def _latency(
     file: ModelFile, timed: Sequence[Timed], seen: Examined, runtime_bytes: int, plan: SamplingPlan
 ) -> ModelLatency:
     timing = timing_of(
-        _blocks(timed),
+        blocks_of(timed),
         load_ms=median(entry.load_us for entry in timed) / 1e3,
         first_ms=median(entry.first_us for entry in timed) / 1e3,
         seed=plan.seed,

@@ -63,8 +63,11 @@ class Device(Protocol):
         """One line for `edgedl devices`: what it is, and whether it measures, emulates or estimates."""
         ...
 
-    def targets(self) -> Sequence[str]:
-        """What can stand behind the colon of `name:target` (cores, serial numbers, systems); empty for only one."""
+    def targets(self) -> Sequence[str] | None:
+        """What can stand behind the colon of `name:target` (cores, serial numbers, systems); empty for only one.
+
+        None: anything can (host names); `profile` finds out whether it is there.
+        """
         ...
 
     def status(self) -> DeviceStatus:

@@ -1,4 +1,4 @@
-"""How much is enough: when a profiling session stops. Pure functions, for any device that takes repeated samples.
+"""A profiling session's processes, and how much is enough: for any device that takes repeated samples.
 
 Looking at a growing sample again and again, and stopping when it looks good, finds something sooner or later even
 where there is nothing. So a session is looked at no more than `LOOKS` times, at moments fixed in advance, and a
@@ -9,15 +9,76 @@ of their looks, an interval that misses the truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Callable, Sequence
 
 from edgedl.core.statistics import Blocks, Interval, quantile_intervals, quantile_ratio
 from edgedl.devices.protocol import SamplingPlan
+from edgedl.devices.results import Blocks as Samples
+from edgedl.devices.session import Timed
 
 LOOKS = 5
 LOOK_LEVEL = 1 - 0.05 / LOOKS
 FIRST_LOOK = 8  # processes; fewer say little about how processes differ
 MAX_PROCESSES = 100
+
+
+class Sampled:
+    """A session in progress: what has been timed, by file and then process, and why it stopped, once it has.
+
+    take_one: starts a process that times all files for about so many seconds, in an order that a seed decides.
+    processes: about as many as the budget is divided into. deadline: on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        take_one: Callable[[float, int], Sequence[Timed]],
+        plan: SamplingPlan,
+        *,
+        processes: int,
+        deadline: float,
+    ) -> None:
+        self.take_one, self.plan, self.deadline = take_one, plan, deadline
+        self.seconds = 0.8 * plan.budget_s / processes
+        self.by_process: list[Sequence[Timed]] = []
+        self.planned, self.looks = 1, {1}
+        self.stopped = ""
+
+    @property
+    def processes(self) -> int:
+        """How many were started."""
+        return len(self.by_process)
+
+    @property
+    def by_file(self) -> list[list[Timed]]:
+        """What was timed of each file, by process."""
+        return [list(entries) for entries in zip(*self.by_process, strict=True)]
+
+    @property
+    def warm_up(self) -> int:
+        """The most inferences before a first sample."""
+        return max(entry.warm_up for entries in self.by_process for entry in entries)
+
+    def take(self) -> None:
+        """Time all files in one more process, and look at what there is if this is a moment to look."""
+        start = time.monotonic()
+        order = random.Random(f"{self.plan.seed}/{self.processes}").getrandbits(32)
+        self.by_process.append(self.take_one(max(0.05, min(self.seconds, self.deadline - start)), order))
+        now = time.monotonic()
+        if self.processes == 1:
+            self.planned = max(1, min(MAX_PROCESSES, 1 + int((self.deadline - now) / (now - start))))
+            self.looks = planned_looks(self.planned)
+        over = self.processes >= self.planned or self.deadline - now < 0.5 * (now - start)
+        if (over or self.processes in self.looks) and enough([blocks_of(timed) for timed in self.by_file], self.plan):
+            self.stopped = "precise enough"
+        elif over:
+            self.stopped = "budget used up" if self.planned < MAX_PROCESSES else f"{self.processes} processes timed"
+
+
+def blocks_of(timed: Sequence[Timed]) -> Samples:
+    """One file's samples, by process, then block."""
+    return tuple(entry.blocks_us for entry in timed)
 
 
 def planned_looks(processes: int) -> set[int]:

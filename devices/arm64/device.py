@@ -36,6 +36,7 @@ from edgedl.devices.arm64 import emulator, profiles
 from edgedl.devices.arm64.estimate import estimated
 from edgedl.devices.arm64.profiles import ArmProfile
 from edgedl.devices.arm64.setup import set_up
+from edgedl.devices.native.runtime import library
 from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, read_facts, write_inputs
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import op_table
@@ -177,7 +178,7 @@ def _run(
         threads=plan.threads,
         xnnpack=plan.xnnpack,
     )
-    command = wanted.command(str(native.built("probe.c", "aarch64")), str(emulator.runtime_library()))
+    command = wanted.command(str(native.built("probe.c", "aarch64")), str(library("aarch64")))
     done = emulator.run_emulated(profile, command, clock=task == "ops", caches=caches)
     return read_facts(done.lines, [file.path.name], said=done.said, ended=done.ended), done.marks
 

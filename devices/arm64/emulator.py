@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from edgedl.core.errors import StageError, UnavailableError
-from edgedl.core.provenance import version_of
 from edgedl.devices import native
 from edgedl.devices.arm64.profiles import ArmProfile
 from edgedl.devices.litert import PACKAGE
-from edgedl.devices.native import built, cache_folder
+from edgedl.devices.native import built, cache_folder, runtime
 
 EMULATOR = "qemu-aarch64"
 OLDEST, NEWEST = (7, 0), (8, 2)
@@ -66,7 +65,7 @@ def missing() -> dict[str, str]:
         found[EMULATOR] = "apt-get install qemu-user"
     if c_library() is None:
         found["Arm64 C library"] = "apt-get install libc6-arm64-cross libstdc++6-arm64-cross"
-    if not runtime_library().exists():
+    if not runtime.library_place("aarch64").exists():
         found[f"{PACKAGE} for aarch64"] = "edgedl devices setup arm64"
     if native.compiler("aarch64") is None or native.compiler(native.host_architecture()) is None:
         found["C compiler"] = "pip install 'edgedl[arm64]'"
@@ -76,11 +75,6 @@ def missing() -> dict[str, str]:
 def c_library() -> Path | None:
     """The folder under which the Arm64 dynamic loader and C library lie."""
     return next((place for place in C_LIBRARY_PLACES if (place / LOADER).exists()), None)
-
-
-def runtime_library() -> Path:
-    """Where `edgedl devices setup arm64` puts LiteRT's library for aarch64, of the version installed here."""
-    return cache_folder() / "arm64" / f"litert-{version_of(PACKAGE)}" / "libLiteRt.so"
 
 
 def emulator_version() -> str:

