@@ -1,10 +1,13 @@
-"""The devices edgedl knows. To add one: copy `template.py`, test it, and add its line to `_MODULES`."""
+"""The devices edgedl knows: its own, and those that installed packages bring (docs/devices/your-own.md).
+
+To add one here: copy `template.py`, test it, and add its line to `_MODULES`.
+"""
 
 from __future__ import annotations
 
 import difflib
-import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 
 from edgedl.core.errors import UnavailableError
 from edgedl.devices.protocol import Device, DeviceStatus, Installable, SamplingPlan
@@ -23,9 +26,13 @@ _MODULES = {  # a device's name → where it is, `module:variable`; imported whe
 }
 
 
+ENTRY_POINTS = "edgedl.devices"
+"""The group in which a package names its devices: `name = "module:variable"`."""
+
+
 def all_devices() -> Sequence[Device]:
-    """Every device, available or not."""
-    return [_load(name) for name in _MODULES]
+    """Every device, available or not. Raises UnavailableError for a package whose device cannot be imported."""
+    return [_load(name) for name in _known()]
 
 
 def find_device(spec: str) -> tuple[Device, str | None]:
@@ -34,8 +41,9 @@ def find_device(spec: str) -> tuple[Device, str | None]:
     Raises UnavailableError naming the nearest and the existing ones when there is no such device or target.
     """
     name, colon, target = spec.partition(":")
-    if name not in _MODULES:
-        raise _unknown(f"no device is called {name!r}", name, list(_MODULES))
+    known = _known()
+    if name not in known:
+        raise _unknown(f"no device is called {name!r}", name, list(known))
     device = _load(name)
     targets = device.targets()
     if colon and targets is not None and target not in targets:
@@ -43,9 +51,26 @@ def find_device(spec: str) -> tuple[Device, str | None]:
     return device, target if colon else None
 
 
+def _known() -> Mapping[str, EntryPoint]:
+    """Devices by name; edgedl's own win over a package's of the same name."""
+    own = {name: EntryPoint(name, place, ENTRY_POINTS) for name, place in _MODULES.items()}
+    return own | {found.name: found for found in entry_points(group=ENTRY_POINTS) if found.name not in own}
+
+
 def _load(name: str) -> Device:
-    module, _, variable = _MODULES[name].partition(":")
-    return getattr(importlib.import_module(module), variable)
+    found = _known()[name]
+    try:
+        return found.load()
+    except (ImportError, AttributeError) as error:
+        if name in _MODULES:
+            raise
+        package = found.dist.name if found.dist else found.value
+        raise UnavailableError(
+            f"device {name!r} of the package {package} cannot be loaded",
+            required=f"{found.value} to be importable, and a device",
+            received=f"{type(error).__name__}: {error}",
+            advice=f"Update {package}, or uninstall it",
+        ) from error
 
 
 def _unknown(what: str, given: str, existing: Sequence[str]) -> UnavailableError:

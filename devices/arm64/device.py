@@ -9,7 +9,7 @@ import functools
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -41,7 +41,9 @@ from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, read_facts, write_i
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import op_table
 
-WARM_UP, COUNTED = 1, 3
+WARM_UP = 1
+COUNTED_THREADED = 3
+"""Inferences whose counts are compared where threads may make them differ; at one thread all are the same."""
 HEAP = "heap in use after an inference, above the runtime's"
 
 
@@ -113,7 +115,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile
         runtimes={litert.NAME: version_of(litert.PACKAGE) or ""},
         models=tuple(models),
         conditions=Conditions(None, None, None, threads=plan.threads, xnnpack=plan.xnnpack),
-        processes=3 * len(files),
+        processes=(2 if plan.threads == 1 else 3) * len(files),
         warm_up=WARM_UP,
         stopped="counted",
         seconds=seconds,
@@ -126,14 +128,16 @@ _PLUGIN = ("instructions.c", native.host_architecture())
 def _model(
     file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfile, runtime: str, pool: Executor
 ) -> ModelLatency:
-    """One file in three processes at a time: counts, cache misses, and instructions per op."""
+    """One file in two processes side by side: counts with cache misses, and instructions per op."""
     run = functools.partial(_run, file, inputs, plan, profile)
-    counting = pool.submit(run, "count", WARM_UP + COUNTED)
-    caching = pool.submit(run, "count", 2, caches=True)
+    counting = pool.submit(run, "count", WARM_UP + 1, caches=True)
     profiling = pool.submit(run, "ops", 1)
     seen, marks = counting.result()
-    misses = caching.result()[1][-2:]
-    counted = _instructions(marks, misses, profile)
+    totals = [marks[-1].counts["all"] - marks[-2].counts["all"]]
+    if plan.threads > 1:
+        repeated = [mark.counts["all"] for mark in run("count", WARM_UP + COUNTED_THREADED)[1][WARM_UP:]]
+        totals += [after - before for before, after in pairwise(repeated)]
+    counted = _instructions(marks[-2].counts, marks[-1].counts, profile, totals)
     kernels = litert_ops.tie(profiling.result()[0].files[0].ops, litert_ops.read_graph(file.path))
     notes = list(kernels.notes)
     if counted.spread:
@@ -183,20 +187,16 @@ def _run(
     return read_facts(done.lines, [file.path.name], said=done.said, ended=done.ended), done.marks
 
 
-def _instructions(marks: Sequence[emulator.Mark], around: Sequence[emulator.Mark], profile: ArmProfile) -> Instructions:
-    """The last inference's counts; those before it, after the warm-up, tell the spread.
-
-    around: the marks before and after an inference whose cache misses were counted.
-    """
-    warm = [mark.counts for mark in marks[WARM_UP:]]
-    per_inference = [{name: after[name] - before[name] for name in after} for before, after in pairwise(warm)]
-    last, totals = per_inference[-1], [one["all"] for one in per_inference]
-    before, after = (mark.counts for mark in around)
+def _instructions(
+    before: Mapping[str, int], after: Mapping[str, int], profile: ArmProfile, totals: Sequence[int]
+) -> Instructions:
+    """What an inference added to the counts before it. totals: of all inferences counted, for the spread."""
+    added = {name: after[name] - before[name] for name in after}
     return Instructions(
-        total=last["all"],
-        **{name: last[name] for name in ("load", "store", "branch", "simd", "dot", "multiply_add", "other")},
+        total=added["all"],
+        **{name: added[name] for name in ("load", "store", "branch", "simd", "dot", "multiply_add", "other")},
         caches=tuple(
-            CacheMisses(level, cache.kib, cache.ways, after[f"l{level}_misses"] - before[f"l{level}_misses"])
+            CacheMisses(level, cache.kib, cache.ways, added[f"l{level}_misses"])
             for level, cache in enumerate(profile.caches, 1)
         ),
         inferences=len(totals),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -34,8 +34,6 @@ class Pipes(BaseModel):
     width: float
     memory: float
     vector: float
-    hides_misses: float = Field(ge=0.0, lt=1.0)
-    """Share of a miss's latency that out-of-order execution and prefetching hide."""
 
 
 def _by_level(value: object) -> object:

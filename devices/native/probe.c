@@ -5,7 +5,7 @@
 //     LIBRARY    path of libLiteRt.so (2.x)
 //     TASK       time: COUNT inferences a block, blocks of all models in turns, for SECONDS
 //                count: COUNT inferences of each model, the first ones included, with a mark before and after each
-//                ops: COUNT inferences of each model under LiteRT's profiler, after two without
+//                ops: COUNT inferences of each model under LiteRT's profiler, after one without
 //     THREADS    of XNNPACK
 //     KERNELS    delegate (XNNPACK) or builtin
 //     MODEL      a .tflite file
@@ -232,7 +232,6 @@ static void count_each(Session *s, int file, int count) {
 static void profile_ops(Session *s, int file, int count) {
     Handle profiler;
     CALL("CompiledModelGetProfiler", (Handle, Handle *), s->compiled, &profiler);
-    invoke(s);
     invoke(s);
     for (int run = 0; run < count; run++) {
         int events;

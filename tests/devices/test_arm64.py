@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.tiny_models import dense_onnx, dense_tflite, model_file
 from edgedl.core.artifacts import LatencyReport, from_json, to_json
 from edgedl.core.errors import ExitCode, ModelError, UnavailableError
 from edgedl.devices import SamplingPlan, find_device
-from edgedl.devices.arm64 import emulator, profiles, setup
+from edgedl.devices.arm64 import emulator, estimate, profiles, setup
 from edgedl.devices.arm64.device import device
 from edgedl.pipeline.check import judge_latency
 
@@ -53,9 +54,19 @@ def test_twice_the_layers_are_about_twice_the_work(report: LatencyReport) -> Non
 
 def test_costs_per_op_add_up_and_name_layers(report: LatencyReport) -> None:
     for model, layers in zip(report.models, (4, 8), strict=True):
-        assert [op.layer for op in model.ops] == [f"dense_{layer}" for layer in range(layers)]
+        kernels = [op for op in model.ops if op.index >= 0]
+        assert [op.layer for op in kernels] == [f"dense_{layer}" for layer in range(layers)]
+        assert sum(op.cost for op in kernels) > 0.98 * model.instructions.total
         assert {op.unit for op in model.ops} == {"instructions"}
         assert sum(op.cost for op in model.ops) == pytest.approx(model.instructions.total, rel=0.02)
+
+
+def test_the_estimate_is_within_15_percent_of_half_of_the_published_times() -> None:
+    """Each core's times with the share of misses that was fitted on the other core alone."""
+    errors = [abs(one) for one in estimate.errors()]
+    assert len(errors) == 8
+    assert median(errors) <= 0.15
+    assert all(0.05 < share < 0.5 for share in estimate.exposed_shares().values())
 
 
 def test_milliseconds_are_an_estimate_and_only_for_products(report: LatencyReport, two: list[Path]) -> None:
