@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from edgedl.core.errors import UnavailableError
 from edgedl.devices.protocol import Device, DeviceStatus, Installable, SamplingPlan
+
+if TYPE_CHECKING:
+    from edgedl.core.artifacts import LatencyReport
+    from edgedl.core.model_facts import ModelFile
 
 __all__ = ["Device", "DeviceStatus", "Installable", "SamplingPlan", "all_devices", "find_device"]
 
@@ -31,8 +37,32 @@ ENTRY_POINTS = "edgedl.devices"
 
 
 def all_devices() -> Sequence[Device]:
-    """Every device, available or not. Raises UnavailableError for a package whose device cannot be imported."""
-    return [_load(name) for name in _known()]
+    """Every device, available or not; one that cannot be loaded says so in its status."""
+    found: list[Device] = []
+    for name in _known():
+        try:
+            found.append(_load(name))
+        except UnavailableError as error:
+            found.append(_Broken(name, error))
+    return found
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A package's device that cannot be loaded."""
+
+    name: str
+    error: UnavailableError
+    summary: str = "cannot be loaded"
+
+    def targets(self) -> Sequence[str] | None:
+        return None
+
+    def status(self) -> DeviceStatus:
+        return DeviceStatus(False, str(self.error), (self.name,))
+
+    def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
+        raise self.error
 
 
 def find_device(spec: str) -> tuple[Device, str | None]:

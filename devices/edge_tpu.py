@@ -7,6 +7,7 @@ requirements").
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -15,7 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from edgedl.core.artifacts import Conditions, Estimate, LatencyReport, Memory, ModelLatency, OpCost, Record
 from edgedl.core.errors import ModelError
@@ -30,8 +34,7 @@ if TYPE_CHECKING:
 
 COMPILER = "edgetpu_compiler"
 ON_CHIP_BYTES = 8 * 2**20
-MACS_PER_S = 2e12
-"""4 TOPS, a multiply–accumulate counted as two operations (Coral, "Edge TPU performance benchmarks")."""
+PUBLISHED = Path(__file__).with_name("edge_tpu_published.yaml")
 
 
 # --- the constraints ---------------------------------------------------------------------------------------------
@@ -382,7 +385,8 @@ def _latency(file: ModelFile) -> ModelLatency:
 
 
 def _op_costs(facts: Sequence[OpFacts], reasons: Sequence[str]) -> tuple[OpCost, ...]:
-    costs = [fact.macs / MACS_PER_S * 1e6 if not reason else 0.0 for fact, reason in zip(facts, reasons, strict=True)]
+    per_op, per_mac = (1e6 * _fitted()[name] for name in ("seconds_per_op", "seconds_per_mac"))
+    costs = [0.0 if reason else per_op + per_mac * fact.macs for fact, reason in zip(facts, reasons, strict=True)]
     total = sum(costs) or 1.0
     return tuple(
         OpCost(fact.index, fact.op, fact.layer, cost, "us", cost / total, "cpu" if reason else "tpu", reason)
@@ -390,14 +394,28 @@ def _op_costs(facts: Sequence[OpFacts], reasons: Sequence[str]) -> tuple[OpCost,
     )
 
 
-OVERHEAD_S = 1.0e-3
-UTILISATION = 0.3
-LINK_BYTES_PER_S = 4.0e8
+@functools.cache
+def _fitted() -> Mapping[str, Any]:
+    return yaml.safe_load(PUBLISHED.read_text())
 
 
 def estimate(on_tpu: Sequence[OpFacts]) -> Estimate:
-    """Microseconds of the ops on the Edge TPU: a fixed part, arithmetic, and weights that do not fit on the chip."""
-    macs = sum(fact.macs for fact in on_tpu)
+    """Microseconds of the ops on the Edge TPU: a part for each op, arithmetic, and weights that do not fit on the chip.
+
+    Bounds: the largest error of the same fit on published times that it had not seen.
+    """
+    fitted = _fitted()
     streamed = max(0, sum(fact.weight_bytes for fact in on_tpu) - ON_CHIP_BYTES)
-    seconds = OVERHEAD_S + macs / (UTILISATION * MACS_PER_S) + streamed / LINK_BYTES_PER_S
-    return Estimate(Interval(seconds * 1e6, seconds * 1e6, seconds * 1e6), "")
+    seconds = (
+        fitted["seconds_per_op"] * len(on_tpu)
+        + fitted["seconds_per_mac"] * sum(fact.macs for fact in on_tpu)
+        + fitted["seconds_per_byte"] * streamed
+    )
+    errors = sorted(fitted["errors"].values())
+    latency_us = 1e6 * seconds
+    bounds = Interval(latency_us, latency_us / (1 + errors[-1]), latency_us / (1 + errors[0]))
+    return Estimate(
+        bounds,
+        f"ops, multiply–accumulates and weights beyond {ON_CHIP_BYTES / 2**20:g} MiB; median error "
+        f"{median(map(abs, errors)):.0%}, {errors[0]:+.0%} to {errors[-1]:+.0%} on {len(errors)} published times",
+    )

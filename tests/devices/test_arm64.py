@@ -56,7 +56,7 @@ def test_costs_per_op_add_up_and_name_layers(report: LatencyReport) -> None:
     for model, layers in zip(report.models, (4, 8), strict=True):
         kernels = [op for op in model.ops if op.index >= 0]
         assert [op.layer for op in kernels] == [f"dense_{layer}" for layer in range(layers)]
-        assert sum(op.cost for op in kernels) > 0.98 * model.instructions.total
+        assert 0 < model.instructions.total - sum(op.cost for op in kernels) < 10_000  # a call's own, whatever its size
         assert {op.unit for op in model.ops} == {"instructions"}
         assert sum(op.cost for op in model.ops) == pytest.approx(model.instructions.total, rel=0.02)
 

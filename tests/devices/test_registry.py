@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +58,36 @@ def test_the_template_works_as_it_is_copied(tmp_path: Path):
     assert speed.ratio.value == 2
     with pytest.raises(UnavailableError, match="needs a target"):
         device.profile(files, SamplingPlan())
+
+
+def test_a_package_brings_a_device_as_the_page_says(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs/devices/your-own.md").read_text()
+    source, site = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    for name, block in zip(
+        ("pyproject.toml", "edgedl_abacus.py"), re.findall(r"```\w+\n(.*?)```", page, re.S), strict=True
+    ):
+        (source / name).write_text(block)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(site), str(source)], check=True)
+    dense_tflite(tmp_path / "m.tflite", 2)
+    edgedl = [sys.executable, "-m", "edgedl"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*edgedl, *words], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+        )
+
+    listed = json.loads(run("devices", "--json").stdout)
+    assert next(one for one in listed if one["name"] == "abacus")["targets"] == ["small", "large"]
+    done = run("profile", "m.tflite", "--device", "abacus:large", "--json")
+    (report,) = json.loads(done.stdout)
+    assert report["obtained"] == "estimated"
+    assert report["models"][0]["estimate"]["latency_us"]["value"] == 2 * 256 * 256 / 4
+    (site / "edgedl_abacus.py").write_text("import no_such_module\n")
+    broken = run("profile", "m.tflite", "--device", "abacus")
+    assert broken.returncode == ExitCode.UNAVAILABLE
+    assert "edgedl-abacus" in broken.stderr
+    listed = json.loads(run("devices", "--json").stdout)
+    assert not next(one for one in listed if one["name"] == "abacus")["available"]
