@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable
@@ -28,12 +29,13 @@ differ by more are compared again in float64, where only a wrong twin differs.""
 class Comparison:
     """The largest difference of two models' outputs, relative to the largest output, on random and extreme inputs.
 
-    dtype: in which both models computed.
+    doubled: on how many of the `examples` both models computed in float64.
     """
 
     random: float
     extreme: float
-    dtype: str
+    examples: int
+    doubled: int
 
 
 def compare(model: Keras3Model, carried: KerasModel) -> Comparison:
@@ -44,27 +46,42 @@ def compare(model: Keras3Model, carried: KerasModel) -> Comparison:
     each (a constant 1000 would compare the rounding of a LayerNormalization that has no variance).
 
     In float32 the answers of a deep network that was never trained can change altogether when its last bits do.
-    Where the two differ by more than `AGREED` both are therefore computed in float64, if they can be.
+    An example on which the two differ by more than `AGREED` is therefore computed in float64, if both can be.
     """
-    single = Comparison(*_errors(model, carried), "float32")
-    if max(single.random, single.extreme) <= AGREED:
-        return single
-    try:
-        doubled = _in_float64(keras, model), _in_float64(tf_keras, carried)
-    except Exception:  # a layer that cannot be made anew from its config, or only in float32
-        return single
-    return Comparison(*_errors(*doubled), "float64")
-
-
-def _errors(model: Keras3Model, carried: KerasModel) -> tuple[float, float]:
-    limit = _smallest_table(model)
-    found: list[float] = []
+    limit, doubles = _smallest_table(model), _Doubles(model, carried)
+    errors: list[float] = []
+    examples = doubled = 0
     for make in (_random, _extreme):
         given = _inputs(model, make, limit)
-        theirs = _answers(functools.partial(_call, model), given)
-        mine = _answers(functools.partial(carried, training=False), given)
-        found.append(max(relative_error(a, b) for a, b in zip(theirs, mine, strict=True)))
-    return found[0], found[1]
+        theirs, mine = _answers(functools.partial(_call, model), given), _answers(carried, given)
+        found, peaks = _errors(theirs, mine), [_peak(one) for one in theirs]
+        again = np.flatnonzero(found > AGREED)
+        if len(again) and (pair := doubles.made()):
+            chosen = [tf.gather(one, again) for one in given]
+            chosen = [tf.cast(one, tf.float64) if one.dtype.is_floating else one for one in chosen]
+            theirs, mine = _answers(functools.partial(_call, pair[0]), chosen), _answers(pair[1], chosen)
+            found[again] = _errors(theirs, mine, peaks)
+            doubled += len(again)
+        examples += len(found)
+        errors.append(float(found.max()))
+    return Comparison(errors[0], errors[1], examples, doubled)
+
+
+class _Doubles:
+    """Two models and, once they were asked for, the same in float64."""
+
+    def __init__(self, model: Keras3Model, carried: KerasModel) -> None:
+        self._single = model, carried
+        self._pair: tuple[Any, Any] | None = None
+        self._tried = False
+
+    def made(self) -> tuple[Any, Any] | None:
+        """Both in float64; None where a layer cannot be made anew from its config, or computes in float32 only."""
+        if not self._tried:
+            self._tried = True
+            with contextlib.suppress(Exception):
+                self._pair = _in_float64(keras, self._single[0]), _in_float64(tf_keras, self._single[1])
+        return self._pair
 
 
 def _in_float64(library: Any, model: Any) -> Any:
@@ -77,30 +94,41 @@ def _in_float64(library: Any, model: Any) -> Any:
     return doubled
 
 
-def _answers(model: Callable[[Any], Any], given: list[Any]) -> list[NDArray[Any]]:
+def _answers(model: Callable[..., Any], given: list[Any]) -> list[NDArray[Any]]:
     """The model's outputs, example by example: a model that is called eagerly keeps all its activations in memory."""
     examples = [[one[i : i + 1] for one in given] for i in range(len(given[0]))]
-    found = [tf.nest.flatten(model(one if len(one) > 1 else one[0])) for one in examples]
-    return [np.concatenate([np.asarray(one) for one in output]) for output in zip(*found, strict=True)]
+    found = [tf.nest.flatten(model(one if len(one) > 1 else one[0], training=False)) for one in examples]
+    return [np.stack([np.asarray(one) for one in output]) for output in zip(*found, strict=True)]
 
 
-def _call(model: Keras3Model, given: Any) -> Any:
+def _call(model: Keras3Model, given: Any, *, training: bool) -> Any:
     if isinstance(getattr(model, "_inputs_struct", None), dict):
         given = dict(zip(sorted(model._inputs_struct), tf.nest.flatten(given), strict=True))
-    return model(given, training=False)
+    return model(given, training=training)
 
 
-def relative_error(expected: NDArray[Any], got: NDArray[Any]) -> float:
-    """max |got − expected| / max |expected|; where both are not finite in the same places these are left out."""
-    if expected.shape != got.shape:
-        return float("inf")
-    expected, got = expected.astype(np.float64), got.astype(np.float64)
-    finite = np.isfinite(expected)
-    if not np.array_equal(finite, np.isfinite(got)):
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    return float(np.abs(got[finite] - expected[finite]).max() / max(np.abs(expected[finite]).max(), 1e-12))
+def _errors(
+    expected: list[NDArray[Any]], got: list[NDArray[Any]], peaks: list[float] | None = None
+) -> NDArray[np.float64]:
+    """By example: max |got − expected| over all outputs, each relative to its peak.
+
+    Where both are not finite in the same places these are left out; in different places, or in another shape: inf.
+    """
+    worst = np.zeros(len(expected[0]))
+    for theirs, mine, peak in zip(expected, got, peaks or [_peak(one) for one in expected], strict=True):
+        if theirs.shape != mine.shape:
+            return np.full(len(worst), np.inf)
+        a, b = theirs.astype(np.float64).reshape(len(worst), -1), mine.astype(np.float64).reshape(len(worst), -1)
+        finite = np.isfinite(a)
+        apart = np.abs(np.where(finite, b, 0.0) - np.where(finite, a, 0.0)).max(axis=1, initial=0.0) / peak
+        apart[(finite != np.isfinite(b)).any(axis=1)] = np.inf
+        worst = np.maximum(worst, apart)
+    return worst
+
+
+def _peak(values: NDArray[Any]) -> float:
+    values = np.abs(values[np.isfinite(values)].astype(np.float64))
+    return max(float(values.max(initial=0.0)), 1e-12)
 
 
 def _smallest_table(model: Keras3Model) -> int:

@@ -40,7 +40,7 @@ class Hosted(tf_keras.layers.Layer):
             import keras
 
             shapes = input_shape if isinstance(input_shape, list) else [input_shape]
-            tensors = [keras.KerasTensor(tuple(shape), dtype=self.compute_dtype) for shape in shapes]
+            tensors = [keras.KerasTensor(tuple(shape), dtype=str(self.compute_dtype)) for shape in shapes]
             if not self._inner.built:
                 args, kwargs = self._fill(tensors)
                 self._inner(*args, **kwargs)

@@ -134,7 +134,8 @@ def test_chaotic_models_are_compared_in_float64() -> None:
     model = chaotic(keras, 3.7, swapped=False)
     alike = compare(model, chaotic(tf_keras, 3.7, swapped=True))
     other = compare(model, chaotic(tf_keras, 3.70001, swapped=True))
-    assert (alike.dtype, other.dtype) == ("float64", "float64")
+    assert alike.doubled > 0
+    assert other.doubled > 0
     assert alike.random <= 1e-5
     assert other.random > 1e-4
 

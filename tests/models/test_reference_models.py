@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_every_keras_file_loads_or_says_why_not() -> None:
 
 
 def published(path: Path, x: NDArray[np.float32]) -> NDArray[Any]:
-    """Answers of a float TFLite file without signatures."""
+    """Answers of a TFLite file without signatures, in the units of its float model."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
@@ -44,10 +45,21 @@ def published(path: Path, x: NDArray[np.float32]) -> NDArray[Any]:
     given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     found = []
     for one in x:
-        interpreter.set_tensor(given["index"], one[None])
+        interpreter.set_tensor(given["index"], stored(one[None], given))
         interpreter.invoke()
-        found.append(interpreter.get_tensor(answer["index"])[0])
+        scale, zero = answer["quantization"]
+        value = interpreter.get_tensor(answer["index"])[0].astype(np.float32)
+        found.append((value - zero) * scale if scale else value)
     return np.stack(found)
+
+
+def stored(value: NDArray[np.float32], tensor: dict[str, Any]) -> NDArray[Any]:
+    """Values as a tensor of the file holds them."""
+    scale, zero = tensor["quantization"]
+    if not scale:
+        return value
+    limits = np.iinfo(tensor["dtype"])
+    return np.clip(np.round(value / scale + zero), limits.min, limits.max).astype(tensor["dtype"])
 
 
 def images() -> NDArray[np.float32]:
@@ -63,3 +75,46 @@ def test_mlperf_tiny_s_image_classifier_agrees_with_its_published_file(tmp_path:
     (mine,) = run_file(made, {inspect_keras(keras).inputs[0].name: x}).values()
     theirs = published(SHARED / folder / "pretrainedResnet.tflite", x)
     assert np.abs(mine - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+def words_as_mlperf_hears_them(count: int) -> tuple[NDArray[np.float32], list[str]]:
+    """MFCCs (49 × 10) of spoken words, every 7th file, as MLPerf Tiny's get_dataset.py computes them; and the words."""
+    import tensorflow as tf
+
+    with zipfile.ZipFile(shared("speech_commands_v2_test/sc12_dev.zip")) as archive:
+        names = [name for name in sorted(archive.namelist()) if name.endswith(".wav")][::7][:count]
+        sounds = [tf.audio.decode_wav(archive.read(name), 1, 16000).audio[:, 0] for name in names]
+    x = tf.stack([one / tf.maximum(tf.reduce_max(one), 1e-6) for one in sounds])
+    spectra = tf.abs(tf.signal.stft(x, 480, 320, 512, tf.signal.hann_window))
+    mel = tf.signal.linear_to_mel_weight_matrix(40, spectra.shape[-1], 16000, 20.0, 4000.0)
+    mfcc = tf.signal.mfccs_from_log_mel_spectrograms(tf.math.log(tf.tensordot(spectra, mel, 1) + 1e-6))
+    return mfcc[..., :10, None].numpy(), [name.split("/")[-2] for name in names]
+
+
+def test_mlperf_tiny_s_word_spotter_agrees_with_its_published_files(tmp_path: Path) -> None:
+    """Both published files compute in int8; they and the float model hear the same word in nearly all sounds."""
+    folder = "mlperf_tiny/keyword_spotting/trained_models"
+    keras = shared(f"{folder}/kws_ref_model")
+    x, words = words_as_mlperf_hears_them(300)
+    made = edgedl.export(keras, out=tmp_path / "run").model_path
+    (mine,) = run_file(made, {inspect_keras(keras).inputs[0].name: x}).values()
+    heard = np.array(["down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes"])
+    known = np.isin(words, heard)
+    right = heard[mine[known][:, :10].argmax(1)] == np.array(words)[known]
+    assert right.mean() > 0.85, "the sounds are not as the model knows them"
+    for name in ("kws_ref_model.tflite", "kws_ref_model_float32.tflite"):
+        theirs = published(SHARED / folder / name, x)
+        assert (mine.argmax(1) == theirs.argmax(1)).mean() > 0.96
+
+
+def test_mlperf_tiny_s_anomaly_detector_is_as_near_its_published_file_as_that_is_to_int8(tmp_path: Path) -> None:
+    """The published float file is of another training run: 6 % apart; its own int8 twin is 9 % from it."""
+    folder = "mlperf_tiny/anomaly_detection/trained_models"
+    keras = shared(f"{folder}/ad01.h5")
+    sound = SHARED / "mlperf_tiny/reference_submissions/anomaly_detection/datasets/dcase01"
+    frames = np.fromfile(sound / "normal_id_01_00000000_hist_librosa.bin", np.float32).reshape(-1, 128)
+    x = np.stack([frames[i : i + 5].ravel() for i in range(len(frames) - 4)])
+    made = edgedl.export(keras, out=tmp_path / "run").model_path
+    (mine,) = run_file(made, {inspect_keras(keras).inputs[0].name: x}).values()
+    theirs, int8 = (published(SHARED / folder / name, x) for name in ("ad01_fp32.tflite", "ad01_int8.tflite"))
+    assert np.abs(mine - theirs).max() < np.abs(int8 - theirs).max()
