@@ -107,10 +107,10 @@ def _fully_connected(op: TpuOp) -> str:
 
 def _axes(op: TpuOp) -> tuple[int, ...] | None:
     """The axes of a reduction or padding, counted from the front; None where they are no constants."""
-    value = op.inputs[1].value if len(op.inputs) > 1 else None
-    if value is None:
+    reduced, *others = op.inputs
+    if not others or others[0].value is None:
         return None
-    return tuple(int(axis) % len(op.inputs[0].shape) for axis in value.reshape(-1))
+    return tuple(int(axis) % len(reduced.shape) for axis in others[0].value.reshape(-1))
 
 
 def _mean(op: TpuOp) -> str:
@@ -148,7 +148,8 @@ def _prelu(op: TpuOp) -> str:
 
 
 def _resize(op: TpuOp) -> str:
-    return "" if len(op.inputs[0].shape) <= 4 and op.inputs[0].shape[0] == 1 else "resizes more than one image"
+    shape = op.inputs[0].shape
+    return "" if shape[:1] == (1,) and len(shape) <= 4 else "resizes more than one image"
 
 
 def _softmax(op: TpuOp) -> str:

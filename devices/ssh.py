@@ -52,7 +52,7 @@ class SshShell:
 
     def run(self, script: str, timeout_s: float = 60.0) -> Answer:
         """Run a script in the host's sh."""
-        done = self._ssh(f"sh -c {shlex.quote(script)}", None, timeout_s)
+        done = self._ssh(f"sh -c {shlex.quote(script)}", b"", timeout_s)
         return Answer(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def push(self, files: Sequence[tuple[Path, str]], folder: str) -> None:
@@ -68,11 +68,10 @@ class SshShell:
                 f"the files cannot be copied to {self.host}", received=said[-1] if said else "no reason given"
             )
 
-    def _ssh(self, command: str, given: bytes | None, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    def _ssh(self, command: str, given: bytes, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
         words = [*_command(), "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", self.host, command]
-        feed = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
         try:
-            done = subprocess.run(words, capture_output=True, timeout=timeout_s, check=False, **feed)
+            done = subprocess.run(words, input=given, capture_output=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
             raise UnavailableError(
                 f"{self.host} did not answer within {timeout_s:.0f} s",
