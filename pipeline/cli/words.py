@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgedl.core.artifacts import LatencyReport, ModelLatency, OpCost, Quality, QualityChange, Speed
 from edgedl.core.statistics import Interval
 from edgedl.pipeline.cli.output import Output, size
+from edgedl.pipeline.pays import does_not_pay
 
 
 def quality_words(quality: Quality | None) -> str:
@@ -56,6 +57,8 @@ def latency_table(out: Output, report: LatencyReport) -> None:
         _timing_table(out, report)
     else:
         _count_table(out, report)
+    for sentence in does_not_pay(report):
+        out.line(sentence)
 
 
 def _timing_table(out: Output, report: LatencyReport) -> None:

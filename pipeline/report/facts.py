@@ -18,6 +18,7 @@ from edgedl.core.artifacts import (
     kind_of,
     to_json,
 )
+from edgedl.pipeline.pays import does_not_pay
 from edgedl.pipeline.report import words
 
 FORMAT = 1  # of report.json; raised when a key changes its meaning
@@ -189,7 +190,8 @@ def _latency_of(report: LatencyReport, file: str, one: ExportedModel) -> dict[st
 
 def _latency(report: LatencyReport) -> dict[str, Any]:
     facts = _without(to_json(report), "record", "models")
-    return facts | {"models": [_model_latency(model) for model in report.models]}
+    models = [_model_latency(model) for model in report.models]
+    return facts | {"models": models, "does_not_pay": does_not_pay(report)}
 
 
 def _model_latency(model: ModelLatency) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def test_variants_that_were_not_exported_are_listed(run: Run):
 def test_several_devices_each_have_their_figures(run: Run, tmp_path: Path):
     phone = replace(run.latency[0], name="phone", device="arm64:cortex-a76", obtained="emulated")
     page = Page(write_report(replace(run, folder=tmp_path, latency=(run.latency[0], phone))).read_text())
-    assert "p10 latency on arm64:cortex-a76, µs (emulated)" in page.text
+    assert "p10 latency, µs, on arm64:cortex-a76 (emulated)" in page.text
     ids = [value for name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
 

@@ -1,0 +1,39 @@
+"""Will it pay on this target? Plain sentences about variants that bring nothing there."""
+
+from __future__ import annotations
+
+from edgedl.core.artifacts import LatencyReport, ModelLatency
+
+WORTH = 0.98
+"""A ratio whose whole interval lies below this is a gain."""
+
+
+def does_not_pay(report: LatencyReport) -> list[str]:
+    """A sentence for every file that is not faster than the session's first, and for ops that left the accelerator."""
+    first, *others = report.models
+    found = [sentence for model in others if (sentence := _no_gain(report, model, first))]
+    return found + [sentence for model in report.models if (sentence := _fallen_back(report, model))]
+
+
+def _no_gain(report: LatencyReport, model: ModelLatency, first: ModelLatency) -> str:
+    speed = report.speed(model)
+    if speed is None or speed.ratio is None or speed.ratio.high < WORTH:
+        return ""
+    ratio = speed.ratio
+    compared = "slower than" if ratio.low > 1 else "not faster than"
+    between = "" if ratio.low == ratio.high else f", {ratio.low:.2f} to {ratio.high:.2f}"
+    unit = "instructions" if speed.unit == "instructions" else "time"
+    size = model.size_bytes / first.size_bytes
+    gain = f"; it brings size alone ({size:.0%})" if size < WORTH else "; it brings nothing here"
+    return (
+        f"{model.file} is {compared} {first.file} on {report.device}: {ratio.value:.2f} times its {unit}"
+        f"{between} ({speed.obtained}){gain}"
+    )
+
+
+def _fallen_back(report: LatencyReport, model: ModelLatency) -> str:
+    left = [op for op in model.ops if op.runs_on == "cpu"]
+    if not left or (not any(op.runs_on not in ("", "cpu") for op in model.ops) and not left[0].note):
+        return ""
+    reason = f": {left[0].op} {left[0].note}" if left[0].note else ""
+    return f"{len(left)} of {len(model.ops)} ops of {model.file} stay on the CPU of {report.device}{reason}"
