@@ -18,7 +18,6 @@ import yaml
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-import edgedl
 from edgedl.devices.edge_tpu import ON_CHIP_BYTES, PUBLISHED
 from edgedl.pipeline.profile import model_file
 
@@ -37,14 +36,17 @@ TABLE_MS = {  # Coral, "Edge TPU performance benchmarks", table 1, column "Dev B
 
 def counted(name: str, size: int) -> tuple[int, int, int]:
     """Ops, multiply–accumulates and int8 weight bytes of the TFLite file."""
+    import tensorflow as tf
     import tf_keras
 
     network = getattr(tf_keras.applications, name)(weights=None, input_shape=(size, size, 3))
+    inputs = tf_keras.Input((size, size, 3), batch_size=1)
+    converter: Any = tf.lite.TFLiteConverter.from_keras_model(tf_keras.Model(inputs, network(inputs)))
     with tempfile.TemporaryDirectory() as folder:
-        network.save(Path(folder) / "m.keras", save_format="keras")
-        tf_keras.backend.clear_session()
-        file = edgedl.export(Path(folder) / "m.keras", out=Path(folder) / "run").model_path
-        ops = model_file(file).facts.ops
+        path = Path(folder) / "m.tflite"
+        path.write_bytes(converter.convert())
+        ops = model_file(path).facts.ops
+    tf_keras.backend.clear_session()
     return len(ops), sum(op.macs for op in ops), sum(op.parameters for op in ops)
 
 

@@ -271,7 +271,7 @@ def test_a_byte_identical_copy_is_measured_and_never_regressed(tmp_path: Path):
     assert verdict.outcome in ("pass", "inconclusive")
     assert exit_code(verdict) == {"pass": 0, "inconclusive": 4}[verdict.outcome]
     assert verdict.latency is not None
-    assert all(model.n > 0 for model in verdict.latency.models)
+    assert all(model.timing.n > 0 for model in verdict.latency.models)
 
 
 def test_models_that_cannot_be_compared_and_limits_that_mean_nothing(tmp_path: Path):

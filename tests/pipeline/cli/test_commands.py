@@ -260,9 +260,9 @@ def test_profile(cli: Cli, small: Path, large: Path) -> None:
     (report,) = said.content
     assert (report["device"], report["obtained"]) == ("cpu", "measured")
     assert [one["file"] for one in report["models"]] == [small.name, large.name]
-    assert report["models"][1]["ratio"]["value"] > 1
+    assert report["models"][1]["timing"]["ratio"]["value"] > 1
     said = cli("profile", small, "--budget-s", "0.5", "--ops", "1")
-    assert "slowest of 1 ops" in said.out
+    assert "costliest of 1 ops" in said.out
 
 
 def test_what_lies_in_the_users_folder_is_not_imported(small: Path, tmp_path: Path) -> None:
