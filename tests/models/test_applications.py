@@ -28,6 +28,11 @@ SLOW = (
 )
 
 
+LARGE = ("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2S", "EfficientNetV2M",
+         "EfficientNetV2L", "NASNetLarge")  # fmt: skip
+"""Made for images of 331 to 600 pixels, on which float64 takes minutes and gigabytes; here they see 224."""
+
+
 def settled(model: Any) -> None:
     """Gives an untrained model what training would: normalisations that fit its activations, blocks that count.
 
@@ -65,7 +70,8 @@ def carried(name: str) -> tuple[CarriedOver, float, float]:
     from edgedl.models.carry import carry_over
 
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
+    smaller = {"input_shape": (224, 224, 3)} if name in LARGE else {}
+    model = getattr(keras.applications, name)(weights=None, classifier_activation=None, **smaller)
     settled(model)
     twin, how = carry_over(model, "Keras 3")
     answers = np.concatenate([np.asarray(twin(tf.constant(one[None]))) for one in images(model, 3)])
