@@ -386,7 +386,7 @@ def _latency(file: ModelFile) -> ModelLatency:
 
 
 def _op_costs(facts: Sequence[OpFacts], reasons: Sequence[str]) -> tuple[OpCost, ...]:
-    per_op, per_mac = (1e6 * _fitted()[name] for name in ("seconds_per_op", "seconds_per_mac"))
+    per_op, per_mac = (1e6 * fitted()[name] for name in ("seconds_per_op", "seconds_per_mac"))
     costs = [0.0 if reason else per_op + per_mac * fact.macs for fact, reason in zip(facts, reasons, strict=True)]
     total = sum(costs) or 1.0
     return tuple(
@@ -396,7 +396,8 @@ def _op_costs(facts: Sequence[OpFacts], reasons: Sequence[str]) -> tuple[OpCost,
 
 
 @functools.cache
-def _fitted() -> Mapping[str, Any]:
+def fitted() -> Mapping[str, Any]:
+    """The constants of the time model, and its error on each network of Coral's table as fitted to the others."""
     return yaml.safe_load(PUBLISHED.read_text())
 
 
@@ -405,14 +406,14 @@ def estimate(on_tpu: Sequence[OpFacts]) -> Estimate:
 
     Bounds: the largest error of the same fit on published times that it had not seen.
     """
-    fitted = _fitted()
+    found = fitted()
     streamed = max(0, sum(fact.weight_bytes for fact in on_tpu) - ON_CHIP_BYTES)
     seconds = (
-        fitted["seconds_per_op"] * len(on_tpu)
-        + fitted["seconds_per_mac"] * sum(fact.macs for fact in on_tpu)
-        + fitted["seconds_per_byte"] * streamed
+        found["seconds_per_op"] * len(on_tpu)
+        + found["seconds_per_mac"] * sum(fact.macs for fact in on_tpu)
+        + found["seconds_per_byte"] * streamed
     )
-    errors = sorted(fitted["errors"].values())
+    errors = sorted(found["errors"].values())
     latency_us = 1e6 * seconds
     bounds = Interval(latency_us, latency_us / (1 + errors[-1]), latency_us / (1 + errors[0]))
     return Estimate(
