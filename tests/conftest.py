@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what it puts in the background so, and children inherit it: tests that interrupt would wait in vain.
+    # So shells start what they put in the background, and children inherit it: tests that interrupt wait in vain.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from edgedl.core.artifacts import Run, TrainedModel
