@@ -9,10 +9,9 @@ WORTH = 0.98
 
 
 def does_not_pay(report: LatencyReport) -> list[str]:
-    """A sentence for every file that is not faster than the session's first, and for ops that left the accelerator."""
+    """A sentence for every file that is not faster than the session's first; which ops fell back is in the notes."""
     first, *others = report.models
-    found = [sentence for model in others if (sentence := _no_gain(report, model, first))]
-    return found + [sentence for model in report.models if (sentence := _fallen_back(report, model))]
+    return [sentence for model in others if (sentence := _no_gain(report, model, first))]
 
 
 def _no_gain(report: LatencyReport, model: ModelLatency, first: ModelLatency) -> str:
@@ -29,11 +28,3 @@ def _no_gain(report: LatencyReport, model: ModelLatency, first: ModelLatency) ->
         f"{model.file} is {compared} {first.file} on {report.device}: {ratio.value:.2f} times its {unit}"
         f"{between} ({speed.obtained}){gain}"
     )
-
-
-def _fallen_back(report: LatencyReport, model: ModelLatency) -> str:
-    left = [op for op in model.ops if op.runs_on == "cpu"]
-    if not left or (not any(op.runs_on not in ("", "cpu") for op in model.ops) and not left[0].note):
-        return ""
-    reason = f": {left[0].op} {left[0].note}" if left[0].note else ""
-    return f"{len(left)} of {len(model.ops)} ops of {model.file} stay on the CPU of {report.device}{reason}"

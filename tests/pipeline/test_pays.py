@@ -8,11 +8,9 @@ import pytest
 
 from edgedl.core.artifacts import (
     Conditions,
-    Estimate,
     Instructions,
     LatencyReport,
     ModelLatency,
-    OpCost,
     Record,
     Timing,
 )
@@ -58,14 +56,3 @@ def test_counts_are_compared_too() -> None:
     counts = [Instructions(n, 0, 0, 0, 0, 0, 0, 0, (), 1, 0) for n in (100, 150)]
     found = does_not_pay(report(*(model(f"{n}", 100, instructions=one) for n, one in enumerate(counts))))
     assert found == ["1 is slower than 0 on a-device: 1.50 times its instructions (measured); it brings nothing here"]
-
-
-def test_ops_that_fall_back_are_told_with_the_reason() -> None:
-    ops = (
-        OpCost(0, "CONV_2D", None, 1.0, "us", 1.0, "npu"),
-        OpCost(1, "GELU", None, 0.0, "us", 0.0, "cpu", "is not in the list"),
-    )
-    (found,) = does_not_pay(report(model("m", 1, ops=ops, estimate=Estimate(exact(1.0), ""))))
-    assert found == "1 of 2 ops of m stay on the CPU of a-device: GELU is not in the list"
-    everywhere = (OpCost(0, "CONV_2D", None, 1.0, "us", 1.0, "cpu"),)
-    assert does_not_pay(report(model("m", 1, ops=everywhere))) == []
