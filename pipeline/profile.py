@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +61,8 @@ def profile_stage(
         return replace(report, folder=folder)
 
     settings = {"device": device, **config.model_dump(mode="json", exclude={"devices"})}
-    return store.build(
-        LatencyReport, f"profile-{device.replace(':', '-')}", take, config=settings, parents=files, seed=seed
-    )
+    name = "profile-" + re.sub(r"[^\w.-]", "-", device)  # a target may hold any sign: pi@board, SERIAL/little
+    return store.build(LatencyReport, name, take, config=settings, parents=files, seed=seed)
 
 
 def checked(plan: SamplingPlan) -> SamplingPlan:

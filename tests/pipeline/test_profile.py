@@ -8,7 +8,9 @@ from tests.tiny_models import dense_tflite
 
 from edgedl.core.artifacts import LatencyReport, load_artifact, save_artifact
 from edgedl.core.errors import ConfigError, ModelError, UnavailableError
-from edgedl.pipeline.profile import profile
+from edgedl.core.store import open_store
+from edgedl.pipeline.profile import profile, profile_stage
+from edgedl.pipeline.recipe import Profile
 
 
 def test_a_report_holds_the_raw_samples_and_survives_saving(tmp_path: Path):
@@ -52,3 +54,12 @@ def test_what_cannot_be_profiled_is_one_clear_error(tmp_path: Path):
         profile([path, noise])
     with pytest.raises(ModelError, match="missing"):
         profile([tmp_path / "missing.tflite"])
+
+
+def test_a_session_is_kept_whatever_its_target_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    report = profile([dense_tflite(tmp_path / "dense.tflite", layers=1, width=8)], budget_s=0.5)
+    monkeypatch.setattr("edgedl.pipeline.profile.profile", lambda *_, **__: report)
+    with open_store(tmp_path / "run") as store:
+        kept = profile_stage(store, [], "android:A1/little", Profile(), seed=0)
+    assert kept.folder.parent == tmp_path / "run"
+    assert kept.folder.name.startswith("profile-android-A1-little-")
