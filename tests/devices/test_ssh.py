@@ -17,6 +17,8 @@ from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.devices import find_device, ssh
 from edgedl.devices.protocol import SamplingPlan
 
+pytestmark = pytest.mark.xdist_group("ssh")  # each looks at what the others leave in /tmp
+
 PLAN = SamplingPlan(budget_s=4.0)
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
