@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import shutil
 import socket
@@ -16,8 +17,6 @@ from tests.tiny_models import dense_tflite, model_file
 from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.devices import find_device, ssh
 from edgedl.devices.protocol import SamplingPlan
-
-pytestmark = pytest.mark.xdist_group("ssh")  # each looks at what the others leave in /tmp
 
 PLAN = SamplingPlan(budget_s=4.0)
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
@@ -62,16 +61,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
 
 
 @pytest.fixture
-def board(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def board(server: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder that the board has for temporary files; the line to it is in the environment."""
+    there = tmp_path / "there"
+    there.mkdir()
     monkeypatch.setenv("EDGEDL_SSH", f"ssh -F {server}/config")
+    monkeypatch.setattr(ssh, "SshShell", functools.partial(ssh.SshShell, temporary=str(there)))
+    return there
 
 
-def left_behind() -> set[Path]:
-    return set(Path("/tmp").glob("edgedl-??????"))
-
-
-def test_files_are_timed_there_and_nothing_is_left(board: None, tmp_path: Path) -> None:
-    before = left_behind()
+def test_files_are_timed_there_and_nothing_is_left(board: Path, tmp_path: Path) -> None:
     files = [model_file(dense_tflite(tmp_path / f"{layers} layers.tflite", layers)) for layers in (2, 8)]
     device, target = find_device("ssh:board")
     report = device.profile(files, PLAN, target)
@@ -85,15 +84,14 @@ def test_files_are_timed_there_and_nothing_is_left(board: None, tmp_path: Path) 
     assert len(large.ops) == 8
     assert len(large.outputs) == 1
     assert report.processes > 1
-    assert left_behind() == before
+    assert list(board.iterdir()) == []
 
 
-def test_a_file_that_the_runtime_refuses_is_named_and_nothing_is_left(board: None, tmp_path: Path) -> None:
-    before = left_behind()
+def test_a_file_that_the_runtime_refuses_is_named_and_nothing_is_left(board: Path, tmp_path: Path) -> None:
     file = model_file(dense_tflite(tmp_path / "custom.tflite", 1, custom_op="NoSuchOp"))
     with pytest.raises(ModelError, match=r"custom\.tflite.*NoSuchOp"):
         ssh.device.profile([file], PLAN, "board")
-    assert left_behind() == before
+    assert list(board.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -108,24 +106,23 @@ def test_a_file_that_the_runtime_refuses_is_named_and_nothing_is_left(board: Non
     ],
 )
 def test_a_host_that_cannot_be_reached_is_told_with_the_next_step(
-    board: None, tmp_path: Path, host: str, says: str
+    board: Path, tmp_path: Path, host: str, says: str
 ) -> None:
     file = model_file(dense_tflite(tmp_path / "m.tflite", 1))
     with pytest.raises(UnavailableError, match=f"(?s){says}"):
         ssh.device.profile([file], PLAN, host)
 
 
-def test_no_room_is_told_before_anything_is_sent(board: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_told_before_anything_is_sent(board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgedl.devices import remote
 
     monkeypatch.setattr(remote, "SPARE", 10**9)
-    before = left_behind()
     with pytest.raises(UnavailableError, match="no room on board"):
         ssh.device.profile([model_file(dense_tflite(tmp_path / "m.tflite", 1))], PLAN, "board")
-    assert left_behind() == before
+    assert list(board.iterdir()) == []
 
 
-def test_another_architecture_is_refused(board: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_architecture_is_refused(board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgedl.devices import remote
 
     monkeypatch.setattr(remote, "_FACTS", "echo machine=armv7l")
