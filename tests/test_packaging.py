@@ -16,11 +16,18 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("core", "models", "pipeline", "export", "devices")
 
 
+def copy_of_the_tree(folder: Path) -> Path:
+    """A build writes into its source folder, and tests run side by side: each builds a copy of its own."""
+    left_out = shutil.ignore_patterns(".venv", ".git", "build", "runs", "*.egg-info", "__pycache__", ".*_cache")
+    return shutil.copytree(ROOT, folder / "source", symlinks=True, ignore=left_out)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
+    source = copy_of_the_tree(out)
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -59,8 +66,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
 def test_pip_install_brings_all_that_a_run_needs(tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=True)
     binaries = tmp_path / "env" / "bin"
-    source = tmp_path / "source"
-    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".git", "build", "runs"))
+    source = copy_of_the_tree(tmp_path)
     pins = ["--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([binaries / "pip", "install", "-q", *pins, source], check=True, timeout=1200)
     doctor = subprocess.run([binaries / "edgedl", "doctor"], capture_output=True, text=True, check=False, cwd=tmp_path)
