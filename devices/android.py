@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -19,25 +18,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from edgedl.core.artifacts import Conditions, LatencyReport, ModelLatency, Record
+from edgedl.core.artifacts import Conditions, LatencyReport
 from edgedl.core.console import reporter
-from edgedl.core.errors import ModelError, UnavailableError
-from edgedl.core.files import sha256_of
+from edgedl.core.errors import UnavailableError
 from edgedl.core.model_facts import ModelFile
-from edgedl.core.provenance import machine, versions
 from edgedl.devices.arm64.emulator import LOADER, c_library
+from edgedl.devices.benchmark_model import DELEGATES, profile_with_benchmark_model
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
-from edgedl.devices.remote import Answer, Board, Start, board_of, conditions_of, profile_remotely
-from edgedl.devices.results import timing_of, with_ratios
-from edgedl.devices.sampling import Sampled, blocks_of
-from edgedl.devices.session import Timed
+from edgedl.devices.remote import Answer, Start, board_of, conditions_of, profile_with_probe
 
 CORES = ("big", "little")
-DELEGATES = {"gpu": "--use_gpu=true", "nnapi": "--use_nnapi=true"}
-BENCHMARK_MODEL = "EDGEDL_BENCHMARK_MODEL"
 LIBRARIES = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libgcc_s.so.1", "libstdc++.so.6")
 COOL = 0
 """PowerManager.THERMAL_STATUS_NONE."""
@@ -166,12 +158,15 @@ class AndroidDevice:
         before = _cool(shell, plan)
         device = f"android:{serial}/{part}"
         if part in DELEGATES:
-            return _with_benchmark_model(shell, board, files, plan, part, device)
+            return profile_with_benchmark_model(
+                shell, files, plan, part, device=device, board=board, before=before,
+                conditions=lambda: _state(shell, plan),
+            )  # fmt: skip
         mask, cpu = cores(board.max_khz, part)
         note = "LiteRT's Linux library, started by glibc's loader: kernels as in an app, another C library"
         pinned = ("taskset", mask) if mask else ()
         start = Start(_loader_files(), (f"./{Path(LOADER).name}", "--library-path", "."), pinned, (note,))
-        return profile_remotely(
+        return profile_with_probe(
             shell, files, plan, device=device, board=board, start=start, before=before,
             conditions=lambda: _state(shell, plan, cpu),
         )  # fmt: skip
@@ -249,100 +244,3 @@ def _cool(shell: AdbShell, plan: SamplingPlan) -> Conditions:
             bar.update(waited, "throttled")
             state = replace(state, **_health(shell))
     return state
-
-
-# --- Google's benchmark_model --------------------------------------------------------------------------------------
-
-
-def _with_benchmark_model(
-    shell: AdbShell, board: Board, files: Sequence[ModelFile], plan: SamplingPlan, part: str, device: str
-) -> LatencyReport:
-    """GPU or NNAPI, which only an Android build can reach. A process gives one sample: the mean of its runs."""
-    path = os.environ.get(BENCHMARK_MODEL, "")
-    if not Path(path).is_file():
-        raise UnavailableError(
-            f"{part} on Android needs Google's benchmark_model",
-            required=f"{BENCHMARK_MODEL}=path of its android_aarch64 build",
-            received=f"{path!r}" if path else "the variable is not set",
-        )
-    started = time.monotonic()
-    for file in files:
-        if file.format != "tflite":
-            raise ModelError(
-                f"{file.path.name} does not run on {shell.name}", required="a TFLite file", received=file.format
-            )
-    folder = shell.run(f"mktemp -d {shell.temporary}/edgedl-XXXXXX").out.strip()
-    names = ", ".join(file.path.name for file in files)
-    try:
-        models = [(file.path, f"model-{index}") for index, file in enumerate(files)]
-        shell.push([(Path(path), "benchmark_model"), *models], folder)
-        shell.run(f"chmod 700 {shlex.quote(folder)}/benchmark_model")
-
-        def take(seconds: float, _order: int) -> list[Timed]:
-            each = seconds / len(files)
-            return [_benchmarked(shell, folder, f"model-{i}", file, part, each) for i, file in enumerate(files)]
-
-        with reporter().progress(f"profiling {names} on {shell.name}", plan.budget_s) as bar:
-            sampled = Sampled(take, plan, processes=PROCESSES, deadline=time.monotonic() + plan.budget_s)
-            while not sampled.stopped:
-                sampled.take()
-                bar.update(time.monotonic() - started, f"{sampled.processes} processes")
-        after = _state(shell, plan)
-    finally:
-        shell.run(f"rm -rf {shlex.quote(folder)}")
-    seconds = time.monotonic() - started
-    found = [
-        ModelLatency(
-            file=file.path.name,
-            sha256=sha256_of(file.path),
-            size_bytes=file.path.stat().st_size,
-            runtime=f"benchmark_model, {part}",
-            ops=(),
-            timing=timing_of(
-                blocks_of(timed),
-                load_ms=median(entry.load_us for entry in timed) / 1e3,
-                first_ms=median(entry.first_us for entry in timed) / 1e3,
-                seed=plan.seed,
-            ),
-            notes=timed[0].notes,
-        )
-        for file, timed in zip(files, sampled.by_file, strict=True)
-    ]
-    return LatencyReport(
-        name=names,
-        record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
-        device=device,
-        hardware=board.hardware,
-        obtained="measured",
-        runtimes={"benchmark_model": sha256_of(Path(path))[:12]},
-        models=with_ratios(found),
-        conditions=after,
-        processes=sampled.processes,
-        warm_up=sampled.warm_up,
-        stopped=sampled.stopped,
-        seconds=seconds,
-    )
-
-
-PROCESSES = 10
-_TIMES = re.compile(
-    r"Inference timings in us: Init: ([\d.e+]+), First inference: ([\d.e+]+), Warmup \(avg\): [\d.e+]+, "
-    r"Inference \(avg\): ([\d.e+]+)"
-)
-_RUNS_ON = re.compile(r"Explicitly applied (\w+) delegate, and the model graph will be (.*?)(?: by|\.|$)")
-
-
-def _benchmarked(shell: AdbShell, folder: str, there: str, file: ModelFile, part: str, seconds: float) -> Timed:
-    words = ["./benchmark_model", f"--graph={there}", DELEGATES[part], f"--min_secs={seconds:.2f}"]
-    answer = shell.run(f"cd {shlex.quote(folder)} && {shlex.join(words)} 2>&1", timeout_s=seconds + 120.0)
-    found = _TIMES.search(answer.out)
-    if answer.status or found is None:
-        errors = [line for line in answer.out.splitlines() if "ERROR" in line] or answer.out.splitlines()
-        raise ModelError(
-            f"benchmark_model cannot run {file.path.name} with {part} on {shell.name}",
-            received=(errors or [f"exit status {answer.status}"])[-1],
-        )
-    init_us, first_us, mean_us = (float(one) for one in found.groups())
-    applied = _RUNS_ON.search(answer.out)
-    told = f"{applied[1]} delegate: graph {applied[2]}" if applied else f"no word that {part} took any op"
-    return Timed("", ("each sample is the mean of a process", told), init_us, first_us, 1, ((mean_us,),))

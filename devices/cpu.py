@@ -15,21 +15,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 from edgedl.core import isolation
-from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, Record
+from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency
 from edgedl.core.console import reporter
-from edgedl.core.errors import ModelError, StageError, UnavailableError
+from edgedl.core.errors import ModelError, StageError
 from edgedl.core.files import sha256_of
 from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import ModelFile
-from edgedl.core.provenance import machine, version_of, versions
+from edgedl.core.provenance import machine, version_of
 from edgedl.devices import litert, onnx_runtime, session
+from edgedl.devices.checks import check_available
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
-from edgedl.devices.results import PEAK_MEMORY, op_table, timing_of, with_ratios
-from edgedl.devices.sampling import Sampled, blocks_of
+from edgedl.devices.results import PEAK_MEMORY, latency_report, op_table, timing_of
+from edgedl.devices.sampling import Sampled
 from edgedl.devices.session import Examined, OpTimes, Timed, TimingTask
 
 PROCESSES = 25  # about as many as a budget is divided into
@@ -60,9 +60,7 @@ class HostCpu:
 
     def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
         """Take one session; see `Device.profile`. A crash of the runtime is a ModelError that names the file."""
-        status = self.status()
-        if not status.available:
-            raise UnavailableError(f"device {self.name!r}: {status.detail}", advice=f"`{status.command}` brings it")
+        check_available(self)
         return _profile(files, plan)
 
 
@@ -85,20 +83,19 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
         _latency(file, timed, seen, runtime_bytes[file.format], plan)
         for file, timed, seen in zip(files, sampled.by_file, examined, strict=True)
     ]
-    seconds = time.monotonic() - started
-    return LatencyReport(
-        name=_names(files),
-        record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+    return latency_report(
+        files,
+        models,
+        plan,
         device=device.name,
         hardware=machine(),
         obtained="measured",
         runtimes={runtime.NAME: version_of(runtime.PACKAGE) or "" for runtime in (litert, onnx_runtime)},
-        models=with_ratios(models),
         conditions=conditions,
         processes=sampled.processes,
         warm_up=sampled.warm_up,
         stopped=sampled.stopped,
-        seconds=seconds,
+        started=started,
     )
 
 
@@ -147,12 +144,7 @@ def _isolated(subject: str, function: Callable[..., T], *args: object) -> T:
 def _latency(
     file: ModelFile, timed: Sequence[Timed], seen: Examined, runtime_bytes: int, plan: SamplingPlan
 ) -> ModelLatency:
-    timing = timing_of(
-        blocks_of(timed),
-        load_ms=median(entry.load_us for entry in timed) / 1e3,
-        first_ms=median(entry.first_us for entry in timed) / 1e3,
-        seed=plan.seed,
-    )
+    timing = timing_of(timed, plan.seed)
     return ModelLatency(
         file=file.path.name,
         sha256=sha256_of(file.path),

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edgedl.core.artifacts import Conditions, Estimate, LatencyReport, Memory, ModelLatency, OpCost, Record
+from edgedl.core.artifacts import Estimate, LatencyReport, Memory, ModelLatency, OpCost
 from edgedl.core.errors import ModelError
 from edgedl.core.files import sha256_of
 from edgedl.core.model_facts import ModelFile, OpFacts
-from edgedl.core.provenance import machine, versions
 from edgedl.core.statistics import Interval
+from edgedl.devices.checks import check_formats
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
+from edgedl.devices.results import latency_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -333,24 +334,17 @@ class EdgeTpu:
     def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
         """Place the ops of every file and estimate its time."""
         started = time.monotonic()
-        for file in files:
-            if file.format != "tflite":
-                raise ModelError(f"{file.path.name} does not run on {self.name}", required="a TFLite file")
+        check_formats(files, self.name, "tflite")
         models = tuple(_latency(file) for file in files)
-        seconds = time.monotonic() - started
-        return LatencyReport(
-            name=", ".join(file.path.name for file in files),
-            record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+        return latency_report(
+            files,
+            models,
+            plan,
             device=self.name,
             hardware="Coral Edge TPU (4 TOPS, 8 MB on the chip), on a Dev Board",
             obtained="estimated",
-            runtimes={},
-            models=models,
-            conditions=Conditions(None, None, None, threads=1, xnnpack=False),
-            processes=0,
-            warm_up=0,
             stopped="computed",
-            seconds=seconds,
+            started=started,
         )
 
 

@@ -17,13 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedl.core.artifacts import Conditions, Estimate, LatencyReport, Memory, ModelLatency, OpCost, Record
-from edgedl.core.errors import ModelError, UnavailableError
+from edgedl.core.artifacts import Estimate, LatencyReport, Memory, ModelLatency, OpCost
+from edgedl.core.errors import ModelError
 from edgedl.core.files import sha256_of
 from edgedl.core.model_facts import ModelFile, OpFacts
-from edgedl.core.provenance import machine, version_of, versions
+from edgedl.core.provenance import version_of
 from edgedl.core.statistics import exact
+from edgedl.devices.checks import check_available, check_formats, check_target
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
+from edgedl.devices.results import latency_report
 
 PACKAGE, MODULE = "ethos-u-vela", "ethosu"
 TIMEOUT_S = 600.0
@@ -61,33 +63,25 @@ class EthosU:
 
     def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
         """Compile every file for the NPU and read what Vela estimates."""
-        status = self.status()
-        if not status.available:
-            raise UnavailableError(f"device {self.name!r}: {status.detail}", advice=f"`{status.command}` brings it")
-        if target is None:
-            raise UnavailableError(
-                f"device {self.name!r} needs a target", required=f"one of {', '.join(self.macs)}", received="none"
-            )
+        check_available(self)
+        target = check_target(self, target)
+        check_formats(files, self.name, "tflite")
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="edgedl-vela-") as folder:
             models = tuple(
                 _latency(file, compile_file(file, self, target, Path(folder) / str(index)))
                 for index, file in enumerate(files)
             )
-        seconds = time.monotonic() - started
-        return LatencyReport(
-            name=", ".join(file.path.name for file in files),
-            record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+        return latency_report(
+            files,
+            models,
+            plan,
             device=f"{self.name}:{target}",
             hardware=f"Arm Ethos-{self.family.upper()} with {target} MACs per cycle ({self.system}, {self.memory})",
             obtained="estimated",
             runtimes={"Vela": version_of(PACKAGE) or ""},
-            models=models,
-            conditions=Conditions(None, None, None, threads=1, xnnpack=False),
-            processes=0,
-            warm_up=0,
             stopped="compiled",
-            seconds=seconds,
+            started=started,
         )
 
 
@@ -108,8 +102,6 @@ class Compiled:
 
 def compile_file(file: ModelFile, npu: EthosU, macs: str, folder: Path) -> Compiled:
     """Compile a TFLite file into `folder`. Raises ModelError with Vela's own reason when it cannot."""
-    if file.format != "tflite":
-        raise ModelError(f"{file.path.name} does not run on {npu.name}", required="a TFLite file", received=file.format)
     folder.mkdir(parents=True, exist_ok=True)
     words = ["--config", "Arm/vela.ini", "--system-config", npu.system, "--memory-mode", npu.memory]
     words += ["--accelerator-config", f"{npu.name}-{macs}", "--output-dir", str(folder), "--verbose-performance"]

@@ -125,6 +125,11 @@ def version() -> str:
     return f"{NAME} {version_of(PACKAGE)}"
 
 
+def runtime_words(interface: str = "CompiledModel", *, xnnpack: bool) -> str:
+    """What a file ran in, as a `ModelLatency` says it."""
+    return f"{version()} {interface}, {'XNNPACK' if xnnpack else 'built-in kernels'}"
+
+
 def load_runtime() -> None:
     """Load the library and create what it needs before any model; the price of having LiteRT in a process."""
     _environment()
@@ -217,7 +222,7 @@ class _CompiledModel:
 
     def __init__(self, path: Path, *, threads: int, xnnpack: bool, seed: int, profiling: bool = False) -> None:
         self._path = path
-        self.runtime = f"{version()} CompiledModel, {'XNNPACK' if xnnpack else 'built-in kernels'}"
+        self.runtime = runtime_words(xnnpack=xnnpack)
         texts = {
             b"xnnpack": f'kernel_mode = "{"delegate" if xnnpack else "builtin"}"\nnum_threads = {threads}\n',
             b"runtime_options_string": f"enable_profiling = {'true' if profiling else 'false'}\n",
@@ -307,7 +312,7 @@ class _InterpreterModel:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         kernels = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        self.runtime = f"{version()} Interpreter, {'XNNPACK' if xnnpack else 'built-in kernels'}"
+        self.runtime = runtime_words("Interpreter", xnnpack=xnnpack)
         self.notes: tuple[str, ...] = (
             "holds state in variable tensors, which LiteRT's CompiledModel refuses: ran in its Interpreter",
         )

@@ -1,7 +1,7 @@
-"""Devices at the end of a line (adb, ssh): the probe is pushed there, times, and tells; nothing stays behind.
+"""Devices at the end of a line (adb, ssh): programs and models are pushed there, run, and tell; nothing stays behind.
 
-What runs there is LiteRT's own Linux library, the one in the wheel, with the probe. A session is several processes, as
-on the host; conditions are read before and after.
+A session is several processes, as on the host; conditions are read before and after. What runs there is a `Driver`:
+as a rule the probe, with LiteRT's own Linux library, the one in the wheel.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Protocol
 
-from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, Record
+from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, OpCost
 from edgedl.core.console import reporter
-from edgedl.core.errors import ModelError, UnavailableError
+from edgedl.core.errors import UnavailableError
 from edgedl.core.files import sha256_of
 from edgedl.core.model_facts import ModelFile
-from edgedl.core.provenance import machine, version_of, versions
+from edgedl.core.provenance import version_of
 from edgedl.devices import litert, litert_ops, native
+from edgedl.devices.checks import check_formats
 from edgedl.devices.native.runtime import library
 from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, Task, read_facts, write_inputs
 from edgedl.devices.protocol import SamplingPlan
-from edgedl.devices.results import PEAK_MEMORY, op_table, timing_of, with_ratios
-from edgedl.devices.sampling import Sampled, blocks_of
+from edgedl.devices.results import PEAK_MEMORY, latency_report, op_table, timing_of
+from edgedl.devices.sampling import Sampled
 from edgedl.devices.session import BLOCK_S, BLOCK_SAMPLES, Timed
 
 PROCESSES = 10
@@ -78,19 +78,6 @@ class Board:
     hardware: str
     free_bytes: int | None
     max_khz: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Start:
-    """How the probe is started on a device. extra: files to push with it, by their names there.
-
-    before: words in front of the probe's (a loader). pinned: words in front of all (taskset).
-    """
-
-    extra: Sequence[tuple[Path, str]] = ()
-    before: Sequence[str] = ()
-    pinned: Sequence[str] = ()
-    notes: tuple[str, ...] = ()
 
 
 _FACTS = """
@@ -170,6 +157,28 @@ def _pairs(text: str) -> dict[str, list[str]]:
     return found
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a driver tells of one file beside its times."""
+
+    ops: tuple[OpCost, ...] = ()
+    memory: Memory | None = None
+    outputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Driver(Protocol):
+    """What times the files on the device, in the folder that holds its programs, `model-0` … and `inputs-0` …"""
+
+    def examine(self) -> list[Found]:
+        """Look at every file, before any is timed. Raises ModelError for one that does not run."""
+        ...
+
+    def time_all(self, seconds: float, order_seed: int) -> list[Timed]:
+        """Time every file for about so many seconds in all, in an order that the seed decides."""
+        ...
+
+
 def profile_remotely(
     shell: Shell,
     files: Sequence[ModelFile],
@@ -177,68 +186,60 @@ def profile_remotely(
     *,
     device: str,
     board: Board,
-    start: Start,
+    programs: Sequence[tuple[Path, str]],
+    driver: Callable[[str], Driver],
+    runtimes: Mapping[str, str],
     before: Conditions,
     conditions: Callable[[], Conditions],
 ) -> LatencyReport:
-    """One session on a device that answered. conditions: reads its state again, when the session is over.
+    """One session on a device that answered.
+
+    programs: files to push beside the models, by their names there. driver: makes one, given the folder's path there.
+    conditions: reads the device's state again, when the session is over.
 
     Raises ModelError for a file that does not run there, UnavailableError when the line is cut or there is no room.
     """
     started = time.monotonic()
+    check_formats(files, shell.name, "tflite")
     names = ", ".join(file.path.name for file in files)
-    for file in files:
-        if file.format != "tflite":
-            raise ModelError(
-                f"{file.path.name} does not run on {shell.name}", required="a TFLite file", received=file.format
-            )
     with (
         reporter().progress(f"profiling {names} on {shell.name}", plan.budget_s) as bar,
-        _pushed(shell, files, plan, board, start) as there,
+        _pushed(shell, files, plan, board, programs) as folder,
     ):
-        seen_ops = [_ops(there, index, file, plan) for index, file in enumerate(files)]
-        there.measure_block()
+        there = driver(folder)
+        found = there.examine()
         sampled = Sampled(there.time_all, plan, processes=PROCESSES, deadline=time.monotonic() + plan.budget_s)
         while not sampled.stopped:
             sampled.take()
             bar.update(time.monotonic() - started, f"{sampled.processes} processes")
         after = conditions()
-    runtime = f"LiteRT {version_of(litert.PACKAGE)} CompiledModel, {'XNNPACK' if plan.xnnpack else 'built-in kernels'}"
-    models = []
-    for file, timed, (seen, kernels) in zip(files, sampled.by_file, seen_ops, strict=True):
-        timing = timing_of(
-            blocks_of(timed),
-            load_ms=median(entry.load_us for entry in timed) / 1e3,
-            first_ms=median(entry.first_us for entry in timed) / 1e3,
-            seed=plan.seed,
+    models = [
+        ModelLatency(
+            file=file.path.name,
+            sha256=sha256_of(file.path),
+            size_bytes=file.path.stat().st_size,
+            runtime=timed[0].runtime,
+            ops=about.ops,
+            timing=timing_of(timed, plan.seed),
+            memory=about.memory,
+            outputs=about.outputs,
+            notes=(*about.notes, *timed[0].notes, *_warnings(before, after)),
         )
-        models.append(
-            ModelLatency(
-                file=file.path.name,
-                sha256=sha256_of(file.path),
-                size_bytes=file.path.stat().st_size,
-                runtime=runtime,
-                ops=op_table(kernels, file.facts.ops),
-                timing=timing,
-                memory=Memory(max(0, seen.files[0].peak_bytes - seen.runtime_bytes), PEAK_MEMORY, seen.runtime_bytes),
-                outputs=tuple(seen.files[0].outputs),
-                notes=(*start.notes, *kernels.notes, *_warnings(before, after)),
-            )
-        )
-    seconds = time.monotonic() - started
-    return LatencyReport(
-        name=names,
-        record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+        for file, timed, about in zip(files, sampled.by_file, found, strict=True)
+    ]
+    return latency_report(
+        files,
+        models,
+        plan,
         device=device,
         hardware=board.hardware,
         obtained="measured",
-        runtimes={litert.NAME: version_of(litert.PACKAGE) or ""},
-        models=with_ratios(models),
+        runtimes=runtimes,
         conditions=after,
         processes=sampled.processes,
         warm_up=sampled.warm_up,
         stopped=sampled.stopped,
-        seconds=seconds,
+        started=started,
     )
 
 
@@ -249,70 +250,19 @@ def _warnings(before: Conditions, after: Conditions) -> tuple[str, ...]:
     return (f"the device was throttled {when} the session: times are too long, and differ from one to the next",)
 
 
-# --- on the device -----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _There:
-    """A folder on the device with all that the probe needs."""
-
-    shell: Shell
-    folder: str
-    start: Start
-    plan: SamplingPlan
-    names: list[str]
-    block: int = 1
-
-    def run(self, task: Task, files: Sequence[int], count: int, seconds: float = 0.0) -> Seen:
-        """One process of the probe on some of the files."""
-        wanted = ProbeTask(
-            task,
-            [ProbeFile(f"model-{index}", f"inputs-{index}") for index in files],
-            count,
-            seconds=seconds,
-            threads=self.plan.threads,
-            xnnpack=self.plan.xnnpack,
-        )
-        words = [*self.start.pinned, *self.start.before, *wanted.command("./probe", "./libLiteRt.so")]
-        answer = self.shell.run(f"cd {shlex.quote(self.folder)} && {shlex.join(words)}", timeout_s=seconds + 120.0)
-        names = [self.names[index] for index in files]
-        return read_facts(answer.out.splitlines(), names, said=answer.said, ended=f"exit status {answer.status}")
-
-    def time_all(self, seconds: float, order_seed: int) -> list[Timed]:
-        """All files in one process, blocks in turns; the first blocks only warm it up."""
-        order = random.Random(order_seed).sample(range(len(self.names)), len(self.names))
-        seen = self.run("time", order, self.block, seconds)
-        found: dict[int, Timed] = {}
-        for index, file in zip(order, seen.files, strict=True):
-            cold = min(int(WARM_UP_SHARE * len(file.blocks_us)), len(file.blocks_us) - 1)
-            blocks = tuple(file.blocks_us[cold:])
-            warm_up = 1 + sum(map(len, file.blocks_us[:cold]))
-            found[index] = Timed("", (), file.load_us, file.first_us or 0.0, warm_up, blocks)
-        return [found[index] for index in sorted(found)]
-
-    def measure_block(self) -> None:
-        """Settle how many inferences a block has, so that the fastest file's lasts about as long as on the host."""
-        seen = self.run("time", range(len(self.names)), 1, 0.1)
-        typical_us = min(min(block) for file in seen.files for block in file.blocks_us)
-        self.block = round(min(max(BLOCK_S * 1e6 / typical_us, 1), BLOCK_SAMPLES))
-
-
-def _ops(there: _There, index: int, file: ModelFile, plan: SamplingPlan) -> tuple[Seen, litert_ops.OpTimes]:
-    seen = there.run("ops", [index], 20)
-    return seen, litert_ops.tie(seen.files[0].ops, litert_ops.read_graph(file.path))
-
-
 @contextlib.contextmanager
 def _pushed(
-    shell: Shell, files: Sequence[ModelFile], plan: SamplingPlan, board: Board, start: Start
-) -> Generator[_There]:
-    """Probe, runtime, models and inputs in a new folder on the device, which is removed whatever happens."""
+    shell: Shell,
+    files: Sequence[ModelFile],
+    plan: SamplingPlan,
+    board: Board,
+    programs: Sequence[tuple[Path, str]],
+) -> Generator[str]:
+    """Programs, models and inputs in a new folder on the device, which is removed whatever happens."""
     with tempfile.TemporaryDirectory(prefix="edgedl-remote-") as here:
         inputs = write_inputs(files, Path(here), plan.seed)
         wanted = [
-            (native.built("probe.c", board.architecture), "probe"),
-            (library(board.architecture), "libLiteRt.so"),
-            *start.extra,
+            *programs,
             *((file.path, f"model-{index}") for index, file in enumerate(files)),
             *((path, f"inputs-{index}") for index, path in enumerate(inputs)),
         ]
@@ -333,7 +283,104 @@ def _pushed(
         try:
             shell.push(wanted, folder)
             shell.run(f"chmod 700 {shlex.quote(folder)}/*")
-            yield _There(shell, folder, start, plan, [file.path.name for file in files])
+            yield folder
         finally:
             with contextlib.suppress(UnavailableError):  # a line that is cut takes the folder out of reach
                 shell.run(f"rm -rf {shlex.quote(folder)}")
+
+
+# --- the probe ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the probe is started on a device. extra: files to push with it, by their names there.
+
+    before: words in front of the probe's (a loader). pinned: words in front of all (taskset).
+    """
+
+    extra: Sequence[tuple[Path, str]] = ()
+    before: Sequence[str] = ()
+    pinned: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
+
+
+def profile_with_probe(
+    shell: Shell,
+    files: Sequence[ModelFile],
+    plan: SamplingPlan,
+    *,
+    device: str,
+    board: Board,
+    before: Conditions,
+    conditions: Callable[[], Conditions],
+    start: Start = Start(),
+) -> LatencyReport:
+    """`profile_remotely` with LiteRT's Linux library and the probe."""
+    programs = [
+        (native.built("probe.c", board.architecture), "probe"),
+        (library(board.architecture), "libLiteRt.so"),
+        *start.extra,
+    ]
+    return profile_remotely(
+        shell, files, plan, device=device, board=board, programs=programs,
+        driver=lambda folder: _Probe(shell, folder, start, plan, files),
+        runtimes={litert.NAME: version_of(litert.PACKAGE) or ""}, before=before, conditions=conditions,
+    )  # fmt: skip
+
+
+@dataclass
+class _Probe:
+    """The probe as a `Driver`. block: inferences in one."""
+
+    shell: Shell
+    folder: str
+    start: Start
+    plan: SamplingPlan
+    files: Sequence[ModelFile]
+    block: int = 1
+
+    def run(self, task: Task, files: Sequence[int], count: int, seconds: float = 0.0) -> Seen:
+        """One process of the probe on some of the files."""
+        wanted = ProbeTask(
+            task,
+            [ProbeFile(f"model-{index}", f"inputs-{index}") for index in files],
+            count,
+            seconds=seconds,
+            threads=self.plan.threads,
+            xnnpack=self.plan.xnnpack,
+        )
+        words = [*self.start.pinned, *self.start.before, *wanted.command("./probe", "./libLiteRt.so")]
+        answer = self.shell.run(f"cd {shlex.quote(self.folder)} && {shlex.join(words)}", timeout_s=seconds + 120.0)
+        names = [self.files[index].path.name for index in files]
+        return read_facts(answer.out.splitlines(), names, said=answer.said, ended=f"exit status {answer.status}")
+
+    def examine(self) -> list[Found]:
+        """Costs per op, memory and outputs; then how many inferences a block has, so that the fastest file's lasts
+        about as long as on the host."""
+        found = [self._examine(index, file) for index, file in enumerate(self.files)]
+        seen = self.run("time", range(len(self.files)), 1, 0.1)
+        typical_us = min(min(block) for file in seen.files for block in file.blocks_us)
+        self.block = round(min(max(BLOCK_S * 1e6 / typical_us, 1), BLOCK_SAMPLES))
+        return found
+
+    def _examine(self, index: int, file: ModelFile) -> Found:
+        seen = self.run("ops", [index], 20)
+        (one,) = seen.files
+        kernels = litert_ops.tie(one.ops, litert_ops.read_graph(file.path))
+        memory = Memory(max(0, one.peak_bytes - seen.runtime_bytes), PEAK_MEMORY, seen.runtime_bytes)
+        notes = (*self.start.notes, *kernels.notes)
+        return Found(op_table(kernels, file.facts.ops), memory, tuple(one.outputs), notes)
+
+    def time_all(self, seconds: float, order_seed: int) -> list[Timed]:
+        """All files in one process, blocks in turns; the first blocks only warm it up."""
+        order = random.Random(order_seed).sample(range(len(self.files)), len(self.files))
+        seen = self.run("time", order, self.block, seconds)
+        runtime = litert.runtime_words(xnnpack=self.plan.xnnpack)
+        found: dict[int, Timed] = {}
+        for index, file in zip(order, seen.files, strict=True):
+            cold = min(int(WARM_UP_SHARE * len(file.blocks_us)), len(file.blocks_us) - 1)
+            blocks = tuple(file.blocks_us[cold:])
+            warm_up = 1 + sum(map(len, file.blocks_us[:cold]))
+            found[index] = Timed(runtime, (), file.load_us, file.first_us or 0.0, warm_up, blocks)
+        return [found[index] for index in sorted(found)]

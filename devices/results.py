@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Literal
 
-from edgedl.core.artifacts import ModelLatency, OpCost, Timing
-from edgedl.core.model_facts import OpFacts
+from edgedl.core.artifacts import Conditions, LatencyReport, ModelLatency, Obtained, OpCost, Record, Timing
+from edgedl.core.model_facts import ModelFile, OpFacts
+from edgedl.core.provenance import machine, versions
 from edgedl.core.statistics import quantile_intervals, quantile_ratio
-from edgedl.devices.session import OpTimes
+from edgedl.devices.protocol import SamplingPlan
+from edgedl.devices.session import OpTimes, Timed
 
 PEAK_MEMORY = "peak resident memory above the runtime's"
 
@@ -17,10 +21,50 @@ Blocks = tuple[tuple[tuple[float, ...], ...], ...]
 """Microseconds per inference, by process, then block."""
 
 
-def timing_of(blocks_us: Blocks, *, load_ms: float, first_ms: float, seed: int) -> Timing:
-    """The samples with their quantiles; intervals by bootstrap over processes and blocks."""
-    p10_us, median_us, p90_us = quantile_intervals(blocks_us, (0.1, 0.5, 0.9), seed=seed)
-    return Timing(blocks_us, p10_us, median_us, p90_us, load_ms, first_ms)
+def blocks_of(timed: Sequence[Timed]) -> Blocks:
+    """One file's samples, by process, then block."""
+    return tuple(entry.blocks_us for entry in timed)
+
+
+def timing_of(timed: Sequence[Timed], seed: int) -> Timing:
+    """One file's samples in every process with their quantiles; intervals by bootstrap over processes and blocks."""
+    blocks = blocks_of(timed)
+    p10_us, median_us, p90_us = quantile_intervals(blocks, (0.1, 0.5, 0.9), seed=seed)
+    load_ms = median(entry.load_us for entry in timed) / 1e3
+    return Timing(blocks, p10_us, median_us, p90_us, load_ms, median(entry.first_us for entry in timed) / 1e3)
+
+
+def latency_report(
+    files: Sequence[ModelFile],
+    models: Sequence[ModelLatency],
+    plan: SamplingPlan,
+    *,
+    device: str,
+    hardware: str,
+    obtained: Obtained,
+    started: float,
+    stopped: str,
+    runtimes: Mapping[str, str] | None = None,
+    conditions: Conditions | None = None,
+    processes: int = 0,
+    warm_up: int = 0,
+) -> LatencyReport:
+    """The report of a session that began at `started` (monotonic). conditions: None where nothing ran."""
+    seconds = time.monotonic() - started
+    return LatencyReport(
+        name=", ".join(file.path.name for file in files),
+        record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+        device=device,
+        hardware=hardware,
+        obtained=obtained,
+        runtimes=dict(runtimes or {}),
+        models=with_ratios(models),
+        conditions=conditions or Conditions(None, None, None, threads=1, xnnpack=False),
+        processes=processes,
+        warm_up=warm_up,
+        stopped=stopped,
+        seconds=seconds,
+    )
 
 
 def with_ratios(models: Sequence[ModelLatency]) -> tuple[ModelLatency, ...]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from edgedl.core.statistics import Blocks, Interval, quantile_intervals, quantile_ratio
 from edgedl.devices.protocol import SamplingPlan
-from edgedl.devices.results import Blocks as Samples
+from edgedl.devices.results import blocks_of
 from edgedl.devices.session import Timed
 
 LOOKS = 5
@@ -74,11 +74,6 @@ class Sampled:
             self.stopped = "precise enough"
         elif over:
             self.stopped = "budget used up" if self.planned < MAX_PROCESSES else f"{self.processes} processes timed"
-
-
-def blocks_of(timed: Sequence[Timed]) -> Samples:
-    """One file's samples, by process, then block."""
-    return tuple(entry.blocks_us for entry in timed)
 
 
 def planned_looks(processes: int) -> set[int]:

@@ -21,7 +21,7 @@ from edgedl.core.artifacts import LatencyReport
 from edgedl.core.errors import UnavailableError
 from edgedl.core.model_facts import ModelFile
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
-from edgedl.devices.remote import Answer, Start, board_of, conditions_of, profile_remotely
+from edgedl.devices.remote import Answer, board_of, conditions_of, profile_with_probe
 
 CONNECTION_FAILED = 255  # ssh(1), EXIT STATUS
 _ADVICE = {  # what ssh says → the next step
@@ -120,8 +120,8 @@ class LinuxBoard:
         shell = SshShell(target)
         board = board_of(shell)
         read = functools.partial(conditions_of, shell, plan)
-        return profile_remotely(
-            shell, files, plan, device=f"ssh:{target}", board=board, start=Start(), before=read(), conditions=read
+        return profile_with_probe(
+            shell, files, plan, device=f"ssh:{target}", board=board, before=read(), conditions=read
         )
 
 

@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgedl.core.artifacts import Conditions, Estimate, LatencyReport, ModelLatency, OpCost, Record
-from edgedl.core.errors import UnavailableError
+from edgedl.core.artifacts import Estimate, LatencyReport, ModelLatency, OpCost
 from edgedl.core.files import sha256_of
 from edgedl.core.model_facts import ModelFile
-from edgedl.core.provenance import machine, versions
 from edgedl.core.statistics import Interval
+from edgedl.devices.checks import check_target
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
+from edgedl.devices.results import latency_report
 
 MACS_PER_US = {"small-npu": 64e3, "large-npu": 512e3}  # 1. what the targets of this device are like
 
@@ -38,26 +38,18 @@ class TemplateDevice:
 
     def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
         """5. Run or estimate every file. Errors name the file, the reason and what would work."""
-        if target is None:
-            raise UnavailableError(
-                f"device {self.name!r} needs a target", required=f"one of {', '.join(MACS_PER_US)}", received="none"
-            )
+        target = check_target(self, target)
         started = time.monotonic()
         models = tuple(_estimate(file, MACS_PER_US[target]) for file in files)
-        seconds = time.monotonic() - started
-        return LatencyReport(
-            name=", ".join(file.path.name for file in files),
-            record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+        return latency_report(
+            files,
+            models,
+            plan,
             device=f"{self.name}:{target}",
             hardware=f"{MACS_PER_US[target]:g} MACs per µs",
             obtained="estimated",  # 6. never more than it is: "measured" ran there, "emulated" ran elsewhere
-            runtimes={},
-            models=models,
-            conditions=Conditions(None, None, None, threads=plan.threads, xnnpack=False),
-            processes=0,
-            warm_up=0,
             stopped="nothing is sampled",
-            seconds=seconds,
+            started=started,
         )
 
 

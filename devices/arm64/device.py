@@ -24,22 +24,21 @@ from edgedl.core.artifacts import (
     Memory,
     ModelLatency,
     OpCost,
-    Record,
 )
 from edgedl.core.console import reporter
-from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.core.files import sha256_of
 from edgedl.core.model_facts import ModelFile
-from edgedl.core.provenance import machine, version_of, versions
+from edgedl.core.provenance import version_of
 from edgedl.devices import litert, litert_ops, native
 from edgedl.devices.arm64 import emulator, profiles
 from edgedl.devices.arm64.estimate import estimated
 from edgedl.devices.arm64.profiles import ArmProfile
 from edgedl.devices.arm64.setup import set_up
+from edgedl.devices.checks import check_available, check_formats, check_target
 from edgedl.devices.native.runtime import library
 from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, read_facts, write_inputs
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
-from edgedl.devices.results import op_table
+from edgedl.devices.results import latency_report, op_table
 
 WARM_UP = 1
 COUNTED_THREADED = 3
@@ -73,18 +72,9 @@ class PhoneInABox:
 
     def profile(self, files: Sequence[ModelFile], plan: SamplingPlan, target: str | None = None) -> LatencyReport:
         """Count every file's instructions on the target; nothing is timed."""
-        status = self.status()
-        if not status.available:
-            raise UnavailableError(f"device {self.name!r}: {status.detail}", advice=f"`{status.command}` brings it")
-        if target is None:
-            raise UnavailableError(
-                f"device {self.name!r} needs a target", required=f"one of {', '.join(self.targets())}", received="none"
-            )
-        for file in files:
-            if file.format != "tflite":
-                raise ModelError(
-                    f"{file.path.name} does not run on {self.name}", required="a TFLite file", received=file.format
-                )
+        check_available(self)
+        target = check_target(self, target)
+        check_formats(files, self.name, "tflite")
         return _profile(files, plan, profiles.load(target))
 
 
@@ -93,7 +83,7 @@ device = PhoneInABox()
 
 def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile) -> LatencyReport:
     started = time.monotonic()
-    runtime = f"LiteRT {version_of(litert.PACKAGE)} CompiledModel, {'XNNPACK' if plan.xnnpack else 'built-in kernels'}"
+    runtime = litert.runtime_words(xnnpack=plan.xnnpack)
     for source, architecture in (("probe.c", "aarch64"), ("guest.c", "aarch64"), _PLUGIN):
         native.built(source, architecture)
     with (
@@ -105,20 +95,19 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile
         for file, inputs in zip(files, write_inputs(files, Path(folder), plan.seed), strict=True):
             models.append(_model(file, inputs, plan, profile, runtime, pool))
             bar.update(len(models), file.path.name)
-    seconds = time.monotonic() - started
-    return LatencyReport(
-        name=", ".join(file.path.name for file in files),
-        record=Record(seed=plan.seed, versions=versions(), machine=machine(), seconds=seconds),
+    return latency_report(
+        files,
+        models,
+        plan,
         device=f"{device.name}:{profile.name}",
         hardware=f"{profile.summary}, as {emulator.emulator_version()} emulates it",
         obtained="emulated",
         runtimes={litert.NAME: version_of(litert.PACKAGE) or ""},
-        models=tuple(models),
         conditions=Conditions(None, None, None, threads=plan.threads, xnnpack=plan.xnnpack),
         processes=(2 if plan.threads == 1 else 3) * len(files),
         warm_up=WARM_UP,
         stopped="counted",
-        seconds=seconds,
+        started=started,
     )
 
 

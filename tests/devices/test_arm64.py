@@ -118,7 +118,7 @@ def test_a_core_gets_the_kernels_of_its_features(emulated: None) -> None:
 
 
 def test_what_does_not_run_is_one_clear_error(emulated: None, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="required a TFLite file"):
+    with pytest.raises(ModelError, match="required a file in the format tflite"):
         device.profile([model_file(dense_onnx(tmp_path / "m.onnx", 1))], SamplingPlan(), "cortex-a76")
     with pytest.raises(UnavailableError, match="needs a target"):
         device.profile([model_file(dense_tflite(tmp_path / "m.tflite", 1))], SamplingPlan())

@@ -74,7 +74,7 @@ def test_a_float_model_does_not_map_and_says_why(tmp_path: Path) -> None:
     assert {op.runs_on for op in model.ops} == {"cpu"}
     assert "float32: quantize" in model.ops[0].note
     assert model.estimate is None
-    with pytest.raises(ModelError, match="required a TFLite file"):
+    with pytest.raises(ModelError, match="required a file in the format tflite"):
         device.profile([model_file(dense_onnx(tmp_path / "m.onnx", 1))], SamplingPlan())
 
 

@@ -46,7 +46,7 @@ def test_a_float_model_stays_on_the_cpu_and_has_no_estimate(tmp_path: Path, spec
 
 
 def test_what_vela_cannot_compile_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="required a TFLite file"):
+    with pytest.raises(ModelError, match="required a file in the format tflite"):
         ethos.u55.profile([model_file(dense_onnx(tmp_path / "m.onnx", 1))], PLAN, "128")
     with pytest.raises(UnavailableError, match="needs a target"):
         ethos.u55.profile([], PLAN)

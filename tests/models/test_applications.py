@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from edgedl.core.artifacts import CarriedOver
 from edgedl.core.isolation import Limits, run_isolated
 
-FAST = ("MobileNetV3Small", "ConvNeXtTiny", "EfficientNetV2B0")
+FAST = ("MobileNet", "MobileNetV3Small")
 SLOW = (
-    *("ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
+    *("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
     *("DenseNet121", "DenseNet169", "DenseNet201"),
     *(f"EfficientNetB{size}" for size in range(8)),
-    *(f"EfficientNetV2{size}" for size in ("B1", "B2", "B3", "S", "M", "L")),
-    *("InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large"),
+    *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L")),
+    *("InceptionResNetV2", "InceptionV3", "MobileNetV2", "MobileNetV3Large"),
     *("NASNetLarge", "NASNetMobile"),
     *("ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"),
     *("VGG16", "VGG19", "Xception"),
