@@ -187,7 +187,7 @@ def open_session(path: Path, *, threads: int, xnnpack: bool, seed: int) -> Sessi
         except LiteRtError as error:
             if error.status != UNSUPPORTED:
                 raise
-            return _InterpreterModel(path, threads=threads, xnnpack=xnnpack, seed=seed)
+            return InterpreterModel(path, threads=threads, xnnpack=xnnpack, seed=seed)
 
 
 def profile_ops(path: Path, *, threads: int, xnnpack: bool, seed: int, seconds: float) -> OpTimes:
@@ -305,12 +305,13 @@ class _CompiledModel:
         _library().LiteRtDestroyModel(self._model)
 
 
-class _InterpreterModel:
+class InterpreterModel:
     """A model with state, in the wheel's Python Interpreter (the C API's loader refuses variable tensors)."""
 
     def __init__(self, path: Path, *, threads: int, xnnpack: bool, seed: int) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+        self._path = path
         kernels = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self.runtime = runtime_words("Interpreter", xnnpack=xnnpack)
         self.notes: tuple[str, ...] = (
@@ -323,8 +324,17 @@ class _InterpreterModel:
                 value = random_input(tuple(tensor["shape"]), tensor["dtype"].__name__, seed + index)
                 self._interpreter.set_tensor(tensor["index"], value)
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"LiteRT cannot run {path.name}", received=" ".join(str(error).split())) from None
-        self.invoke: Callable[[], None] = self._interpreter.invoke
+            raise self._refused(error) from None
+
+    def _refused(self, error: Exception) -> ModelError:
+        return ModelError(f"LiteRT cannot run {self._path.name}", received=" ".join(str(error).split()))
+
+    def invoke(self) -> None:
+        """Run one inference."""
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise self._refused(error) from None
 
     def outputs(self) -> list[NDArray[Any]]:
         """What the last inference gave."""
@@ -332,7 +342,7 @@ class _InterpreterModel:
 
     def close(self) -> None:
         """Release the model."""
-        del self.invoke, self._interpreter
+        del self._interpreter
 
 
 def _shape(kind: _TensorType) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgedl.core.artifacts import LatencyReport, ModelLatency, OpCost, Quality, QualityChange, Speed
+from edgedl.core.artifacts import Estimate, LatencyReport, ModelLatency, OpCost, Quality, QualityChange, Speed
 from edgedl.core.statistics import Interval
 from edgedl.pipeline.cli.output import Output, size
 from edgedl.pipeline.pays import does_not_pay
@@ -86,6 +86,7 @@ def _timing_table(out: Output, report: LatencyReport) -> None:
 
 def _count_table(out: Output, report: LatencyReport) -> None:
     counted = any(model.instructions for model in report.models)
+    compared = any(report.speed(model) for model in report.models)
     rows: list[tuple[str, ...]] = []
     for model in report.models:
         speed, counts, estimate = report.speed(model), model.instructions, model.estimate
@@ -94,16 +95,22 @@ def _count_table(out: Output, report: LatencyReport) -> None:
             (
                 model.file,
                 *(counts_of or (("–",) * 3 if counted else ())),
-                ratio_words(speed.ratio) if speed else "–",
-                f"{estimate.latency_us.value / 1e3:.3g} ms" if estimate else "–",
+                *((ratio_words(speed.ratio) if speed else "–", _milliseconds(estimate)) if compared else ()),
                 _memory(model),
             )
         )
     columns = ("instructions", "vector", "loads, stores") if counted else ()
-    out.table(("file", *columns, "ratio", "latency, estimated", "memory"), rows)
+    speeds = ("ratio", "latency, estimated") if compared else ()
+    out.table(("file", *columns, *speeds, "memory"), rows)
+    for what in dict.fromkeys(model.memory.what for model in report.models if model.memory):
+        out.line(f"memory: {what}")
     out.line(f"{report.obtained} on {report.device}: {report.hardware}")
     for basis in dict.fromkeys(model.estimate.basis for model in report.models if model.estimate):
         out.line(f"estimated: {basis}")
+
+
+def _milliseconds(estimate: Estimate | None) -> str:
+    return f"{estimate.latency_us.value / 1e3:.3g} ms" if estimate else "–"
 
 
 def _memory(model: ModelLatency) -> str:
