@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Generator
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 
 class Progress(Protocol):
@@ -62,12 +64,14 @@ class SilentReporter:
 
 
 class TerminalReporter:
-    """Lines on standard error; moving bars only when that is a terminal."""
+    """Lines on standard error; moving bars, one below the other, only when that is a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self.console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars: RichProgress | None = None
+        self._changing = threading.Lock()
 
     def note(self, text: str) -> None:
         """Print the line."""
@@ -83,30 +87,35 @@ class TerminalReporter:
         if not self.console.is_terminal:
             yield _Lines(title, total)
             return
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        title_column, text_column = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
-        columns = title_column, BarColumn(), text_column, TimeRemainingColumn()
-        bars = RichProgress(*columns, console=self.console, transient=True)
-        bar = _Bar(bars, title, total)
+        with self._changing:
+            bars = self._bars = self._bars or _moving(self.console)
+            task = bars.add_task(title, total=total, text="", visible=False)
         try:
-            yield bar
+            yield _Bar(bars, task)
         finally:
-            if bar.shown:
-                bars.stop()
+            with self._changing:
+                bars.remove_task(task)
+                if not bars.task_ids:
+                    bars.stop()
+                    self._bars = None
+
+
+def _moving(console: Console) -> RichProgress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    title, text = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
+    return Progress(title, BarColumn(), text, TimeRemainingColumn(), console=console, transient=True)
 
 
 class _Bar:
-    def __init__(self, bars: RichProgress, title: str, total: float) -> None:
-        self.bars, self.started, self.shown = bars, time.monotonic(), False
-        self.task = bars.add_task(title, total=total, text="")
+    def __init__(self, bars: RichProgress, task: TaskID) -> None:
+        self.bars, self.task, self.begun = bars, task, time.monotonic()
 
     def update(self, completed: float, text: str = "") -> None:
-        if not self.shown and time.monotonic() - self.started > 1.0:
+        shown = time.monotonic() - self.begun > 1.0
+        if shown:
             self.bars.start()
-            self.shown = True
-        self.bars.update(self.task, completed=completed, text=text)
+        self.bars.update(self.task, completed=completed, text=text, visible=shown)
 
 
 class _Lines:

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,9 +145,10 @@ def _begin(nursery: Nursery, task: Path) -> tuple[Connection[Any, Any], int]:
         except (EOFError, ConnectionError):
             if attempt == 2:
                 raise
-            process = _nurseries.pop(nursery)[0]
-            process.kill()
-            process.wait()
+            with _starting:
+                process = _nurseries.pop(nursery)[0]
+                process.kill()
+                process.wait()
     raise AssertionError("unreachable")
 
 
@@ -160,13 +162,18 @@ def _resident_mb(pid: int) -> float:
 # --- the nursery, seen from the caller ---------------------------------------------------------------------------
 
 _nurseries: dict[str, tuple[subprocess.Popen[bytes], str, bytes, int]] = {}
+_starting = threading.RLock()
 
 
 def warm_up(nursery: Nursery) -> None:
     """Start the nursery now, in the background, so that the first `run_isolated` finds it ready."""
-    running = _nurseries.get(nursery)
-    if running is not None and running[3] == os.getpid() and running[0].poll() is None:
-        return
+    with _starting:
+        running = _nurseries.get(nursery)
+        if running is None or running[3] != os.getpid() or running[0].poll() is not None:
+            _nurseries[nursery] = _started(nursery)
+
+
+def _started(nursery: Nursery) -> tuple[subprocess.Popen[bytes], str, bytes, int]:
     folder = tempfile.mkdtemp(prefix="edgedl-nursery-")
     address, key = str(Path(folder) / "socket"), secrets.token_bytes(16)
     process = subprocess.Popen(
@@ -178,7 +185,7 @@ def warm_up(nursery: Nursery) -> None:
         start_new_session=True,  # Ctrl-C reaches the caller, which then ends its children in order
         env=os.environ | _QUIET,
     )
-    _nurseries[nursery] = (process, address, key, os.getpid())
+    return process, address, key, os.getpid()
 
 
 _QUIET = {
@@ -190,8 +197,9 @@ _QUIET = {
 
 
 def _connect(nursery: Nursery) -> Connection[Any, Any]:
-    warm_up(nursery)
-    process, address, key, _ = _nurseries[nursery]
+    with _starting:
+        warm_up(nursery)
+        process, address, key, _ = _nurseries[nursery]
     while True:
         try:
             return Client(address, authkey=key)

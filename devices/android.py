@@ -129,6 +129,7 @@ class AndroidDevice:
 
     name: str = "android"
     summary: str = "a phone behind adb, android:SERIAL[/big|little|gpu|nnapi] (measured there)"
+    undisturbed: bool = True
 
     def targets(self) -> Sequence[str] | None:
         """Any serial number; `profile` asks adb."""

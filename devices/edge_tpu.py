@@ -319,6 +319,7 @@ class EdgeTpu:
 
     name: str = "tpu"
     summary: str = "Google's Edge TPU (Coral): which ops map and why others do not, milliseconds (estimated)"
+    undisturbed: bool = True
 
     def targets(self) -> Sequence[str]:
         """There is only one."""

@@ -40,6 +40,7 @@ class EthosU:
     macs: tuple[str, ...]
     system: str
     memory: str
+    undisturbed: bool = True
 
     @property
     def name(self) -> str:

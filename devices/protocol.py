@@ -93,3 +93,10 @@ class Installable(Protocol):
         Raises UnavailableError with the command to run where this process may not.
         """
         ...
+
+
+@runtime_checkable
+class Undisturbed(Protocol):
+    """A device whose figures stay the same however busy this computer is: several such work side by side."""
+
+    undisturbed: bool

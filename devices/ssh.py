@@ -99,6 +99,7 @@ class LinuxBoard:
 
     name: str = "ssh"
     summary: str = "a Linux board by ssh, ssh:HOST (measured there)"
+    undisturbed: bool = True
 
     def targets(self) -> Sequence[str] | None:
         """Any host."""

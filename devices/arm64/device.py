@@ -52,6 +52,7 @@ class PhoneInABox:
 
     name: str = "arm64"
     summary: str = "an Arm64 processor in QEMU: instructions of LiteRT's kernels (emulated), milliseconds (estimated)"
+    undisturbed: bool = True
 
     def targets(self) -> Sequence[str]:
         """Cores and boards."""

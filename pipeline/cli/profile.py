@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,21 +25,22 @@ def command(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure files on a device, interleaved in one session."""
+    """Measure files on devices: on each, all files interleaved in one session."""
     with output(as_json, quiet) as say:
-        from edgedl.core.artifacts import to_json
-        from edgedl.devices import find_device
-        from edgedl.pipeline.cli.words import cost_words, latency_table
-        from edgedl.pipeline.verbs import profile
+        from edgedl.core.artifacts import LatencyReport, to_json
+        from edgedl.pipeline.cli.words import cost_words, latency_matrix, latency_table
+        from edgedl.pipeline.matrix import profile_on_all
 
         devices = split_list("--device", device)
-        for name in devices:
-            find_device(name)  # none is measured on before all are known
-        reports = [
-            profile(list(files), device=name, budget_s=budget_s, threads=threads, xnnpack=xnnpack, seed=seed)
-            for name in devices
+        found = profile_on_all(list(files), devices, budget_s=budget_s, threads=threads, xnnpack=xnnpack, seed=seed)
+        reports = [one for one in found if isinstance(one, LatencyReport)]
+        refused = {name: one for name, one in zip(devices, found, strict=True) if not isinstance(one, LatencyReport)}
+        if not reports:
+            raise next(iter(refused.values()))
+        failures = [
+            {"device": name, "error": str(error), "exit_code": int(error.exit_code)} for name, error in refused.items()
         ]
-        say.data([to_json(report) for report in reports])
+        say.data([*(to_json(report) for report in reports), *failures])
         for report in reports:
             latency_table(say, report)
             for model in report.models:
@@ -55,3 +57,9 @@ def command(
                     )
                 for note in model.notes:
                     say.line(f"{model.file}: {note}")
+        if len(devices) > 1:
+            latency_matrix(say, reports)
+        for name, error in refused.items():
+            print(f"edgedl: {name}: {error}", file=sys.stderr)
+        if refused:
+            raise typer.Exit(max(error.exit_code for error in refused.values()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgedl.core.artifacts import Estimate, LatencyReport, ModelLatency, OpCost, Quality, QualityChange, Speed
 from edgedl.core.statistics import Interval
 from edgedl.pipeline.cli.output import Output, size
@@ -61,6 +63,24 @@ def latency_table(out: Output, report: LatencyReport) -> None:
         out.line(sentence)
 
 
+def latency_matrix(out: Output, reports: Sequence[LatencyReport]) -> None:
+    """Files by devices; each figure with how it came to be."""
+    columns = [f"{report.device}, {report.obtained}" for report in reports]
+    rows = [
+        (models[0].file, *(_cell(report, model) for report, model in zip(reports, models, strict=True)))
+        for models in zip(*(report.models for report in reports), strict=True)
+    ]
+    out.table(("file", *columns), rows)
+
+
+def _cell(report: LatencyReport, model: ModelLatency) -> str:
+    speed = report.speed(model)
+    if speed is None:
+        return f"{_memory(model)} of memory" if model.memory and model.memory.model_bytes else "–"
+    ratio = f" (× {speed.ratio.value:.2f})" if speed.ratio else ""
+    return speed_words(speed) + ratio
+
+
 def _timing_table(out: Output, report: LatencyReport) -> None:
     rows = [
         (
@@ -89,13 +109,13 @@ def _count_table(out: Output, report: LatencyReport) -> None:
     compared = any(report.speed(model) for model in report.models)
     rows: list[tuple[str, ...]] = []
     for model in report.models:
-        speed, counts, estimate = report.speed(model), model.instructions, model.estimate
+        counts, estimate = model.instructions, model.estimate
         counts_of = (f"{counts.total:,}", f"{counts.simd:,}", f"{counts.load + counts.store:,}") if counts else ()
         rows.append(
             (
                 model.file,
                 *(counts_of or (("–",) * 3 if counted else ())),
-                *((ratio_words(speed.ratio) if speed else "–", _milliseconds(estimate)) if compared else ()),
+                *((_ratio(report, model), _milliseconds(estimate)) if compared else ()),
                 _memory(model),
             )
         )
@@ -107,6 +127,11 @@ def _count_table(out: Output, report: LatencyReport) -> None:
     out.line(f"{report.obtained} on {report.device}: {report.hardware}")
     for basis in dict.fromkeys(model.estimate.basis for model in report.models if model.estimate):
         out.line(f"estimated: {basis}")
+
+
+def _ratio(report: LatencyReport, model: ModelLatency) -> str:
+    speed = report.speed(model)
+    return ratio_words(speed.ratio) if speed and (speed.ratio or model is report.models[0]) else "–"
 
 
 def _milliseconds(estimate: Estimate | None) -> str:
