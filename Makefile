@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all matrix lint clean
+.PHONY: setup demo test test-all matrix schemas lint clean
 
 setup: .venv/.ready
 
@@ -23,6 +23,9 @@ test-all: setup
 
 matrix: setup
 	$(BIN)/python benchmarks/support_matrix.py
+
+schemas: setup
+	$(BIN)/python -c "import json; from edgedl.core.artifacts import LatencyReport, json_schema; print(json.dumps(json_schema(LatencyReport), indent=1))" > docs/schemas/latency-report.json
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -629,8 +629,11 @@ def from_json(kind: type[Any], data: Any) -> Any:
 
 
 def json_schema(kind: type[Any]) -> dict[str, Any]:
-    """The JSON schema of a result's manifest."""
-    return _adapter(kind).json_schema()
+    """The JSON schema (draft 2020-12) of what `to_json` makes of such a result."""
+    schema = _adapter(kind).json_schema(mode="serialization")
+    if issubclass(kind, Artifact):
+        del schema["properties"]["folder"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def kind_of(artifact: Artifact) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from tests.pipeline.cli.conftest import Cli
 from tests.tiny_models import dense_onnx, dense_tflite
 
+from edgedl.core.artifacts import LatencyReport, json_schema
 from edgedl.core.errors import InconclusiveError
 from edgedl.pipeline.cli.main import COMMANDS
 from edgedl.pipeline.recipe import check_recipe, read_recipe, recipe_schema
@@ -261,8 +265,27 @@ def test_profile(cli: Cli, small: Path, large: Path) -> None:
     assert (report["device"], report["obtained"]) == ("cpu", "measured")
     assert [one["file"] for one in report["models"]] == [small.name, large.name]
     assert report["models"][1]["timing"]["ratio"]["value"] > 1
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
     said = cli("profile", small, "--budget-s", "0.5", "--ops", "1")
     assert "costliest of 1 ops" in said.out
+
+
+SCHEMA = Path(__file__).parents[3] / "docs/schemas/latency-report.json"
+
+
+def test_the_published_schema_is_that_of_the_results() -> None:
+    assert json.loads(SCHEMA.read_text()) == json_schema(LatencyReport), "`make schemas` writes it again"
+
+
+def test_one_matrix_of_several_devices_and_why_one_has_no_figure(cli: Cli, small: Path, onnx: Path) -> None:
+    said = cli("profile", small, onnx, "--device", "cpu,tpu", "--budget-s", "0.5", "--json", "--quiet")
+    report, refused = said.content
+    assert (said.code, report["device"], refused["device"], refused["exit_code"]) == (2, "cpu", "tpu", 2)
+    assert said.err == f"edgedl: tpu: {refused['error']}\n"
+    assert "does not run on tpu" in refused["error"]
+    said = cli("profile", small, "--device", "cpu,tpu", "--budget-s", "0.5", "--quiet")
+    assert said.code == 0
+    assert re.search("file +cpu, measured +tpu, estimated", said.out)
 
 
 def test_what_lies_in_the_users_folder_is_not_imported(small: Path, tmp_path: Path) -> None:
@@ -275,7 +298,7 @@ def test_what_lies_in_the_users_folder_is_not_imported(small: Path, tmp_path: Pa
 def test_an_unknown_device_is_told_before_anything_is_measured(
     cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgedl.pipeline.verbs.profile", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("edgedl.pipeline.matrix.profile", lambda *_, **__: pytest.fail("measured"))
     said = cli("profile", small, "--device", "cpu,toaster", "--json")
     said.refused("no device is called 'toaster'", "edgedl devices", code=3)
     assert said.content["exit_code"] == 3
