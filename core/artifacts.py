@@ -446,7 +446,8 @@ class Instructions:
 class ModelLatency:
     """One file in a session. What a device cannot tell is None: a time where nothing was timed, memory, instructions.
 
-    outputs: hash (FNV-1a, 64 bits) of each output's bytes for the session's random inputs.
+    outputs: hash (FNV-1a, 64 bits) of each output's bytes for the session's random inputs. sparsity: share of zeros
+    among the weights.
     """
 
     file: str
@@ -461,6 +462,7 @@ class ModelLatency:
     energy_uj: float | None = None
     outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    sparsity: float | None = None
 
 
 @dataclass(frozen=True)

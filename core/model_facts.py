@@ -36,6 +36,7 @@ class ModelFacts:
     kind: "keras-2", "h5", "saved-model", "tflite", "onnx" …; precision: the scheme in a word ("float32", "int8",
     "dynamic-range", "mixed"), told from the ops. signature: names of inputs and outputs as an app sees them.
     metadata: what the file says about itself (description, labels, normalisation, versions). notes: oddities.
+    zeros: how many of the parameters are zero, None where it was not counted.
     """
 
     file: str
@@ -50,6 +51,12 @@ class ModelFacts:
     precision: str
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
+    zeros: int | None = None
+
+    @property
+    def sparsity(self) -> float | None:
+        """The share of zeros among the parameters."""
+        return None if self.zeros is None or not self.parameters else self.zeros / self.parameters
 
     @property
     def op_counts(self) -> dict[str, int]:

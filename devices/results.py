@@ -58,7 +58,9 @@ def latency_report(
         hardware=hardware,
         obtained=obtained,
         runtimes=dict(runtimes or {}),
-        models=with_ratios(models),
+        models=with_ratios(
+            [replace(model, sparsity=file.facts.sparsity) for file, model in zip(files, models, strict=True)]
+        ),
         conditions=conditions or Conditions(None, None, None, threads=1, xnnpack=False),
         processes=processes,
         warm_up=warm_up,

@@ -15,6 +15,7 @@ from edgedl.export.layers import layer_of
 from edgedl.export.metadata import TfliteMetadata, metadata_of
 from edgedl.export.tflite_schema import (
     Tensor,
+    buffer_bytes,
     builtin_operators,
     io_specs,
     listed,
@@ -25,6 +26,7 @@ from edgedl.export.tflite_schema import (
 )
 
 _INTEGERS = {"int8", "uint8", "int16", "int4", "uint4", "int2"}
+_COUNTED = {"float32", "float16", "int8", "uint8", "int16", "int32"}
 _FLOATS = {"float32", "float16", "bfloat16", "float64"}
 
 
@@ -57,6 +59,7 @@ def inspect_tflite(path: Path) -> ModelFacts:
         precision=_precision(ops, weights.values(), outputs),
         metadata=_described(model, metadata),
         notes=(*metadata_notes, *_notes(model, ops, batch)),
+        zeros=_zeros(model, content, weights.values()),
     )
 
 
@@ -78,6 +81,19 @@ def _weights(op: Any, tensors: Sequence[Tensor], constants: dict[int, Tensor]) -
         return []  # a DEQUANTIZE or DENSIFY of weights: they count where they are used
     found = [constants[index] for index in listed(op.inputs) if index in constants]
     return [tensor for tensor in found if tensor.dtype in _FLOATS | _INTEGERS or tensor.quantized]
+
+
+def _zeros(model: Any, content: bytes, weights: Iterable[Tensor]) -> int | None:
+    """How many weights are zero; None if some are not stored one by one (4-bit, sparse, or cut off)."""
+    import numpy as np
+
+    found = 0
+    for tensor in weights:
+        data = buffer_bytes(model, content, tensor.buffer)
+        if tensor.dtype not in _COUNTED or len(data) != tensor.elements * np.dtype(tensor.dtype).itemsize:
+            return None
+        found += int(np.count_nonzero(np.frombuffer(data, tensor.dtype) == (tensor.zero_point or 0)))
+    return found
 
 
 def _op_facts(

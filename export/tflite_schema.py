@@ -154,6 +154,14 @@ def _tensor(model: Any, tensor: Any, dtype: str) -> Tensor:
     )
 
 
+def buffer_bytes(model: Any, content: bytes, buffer: int) -> bytes:
+    """The bytes of a buffer, which a large file keeps behind its flatbuffer."""
+    found = model.buffers[buffer]
+    if found.offset > 1:
+        return content[found.offset : found.offset + found.size]
+    return b"" if found.data is None else bytes(found.data)
+
+
 def text(value: bytes | None) -> str:
     """A string of the object API; an absent one is empty."""
     return (value or b"").decode("utf-8", errors="replace")

@@ -6,6 +6,8 @@ from edgedl.core.artifacts import LatencyReport, ModelLatency
 
 WORTH = 0.98
 """A ratio whose whole interval lies below this is a gain."""
+SPARSE = 0.3
+"""A share of zeros that only pruning makes."""
 
 
 def does_not_pay(report: LatencyReport) -> list[str]:
@@ -24,6 +26,8 @@ def _no_gain(report: LatencyReport, model: ModelLatency, first: ModelLatency) ->
     unit = "instructions" if speed.unit == "instructions" else "time"
     size = model.size_bytes / first.size_bytes
     gain = f"; it brings size alone ({size:.0%})" if size < WORTH else "; it brings nothing here"
+    if model.sparsity and model.sparsity >= SPARSE:
+        gain = f" ({model.sparsity:.0%} of its weights are zeros, which does not help here){gain}"
     return (
         f"{model.file} is {compared} {first.file} on {report.device}: {ratio.value:.2f} times its {unit}"
         f"{between} ({speed.obtained}){gain}"

@@ -29,8 +29,9 @@ def command(
         facts = inspect_file(file, options)
         say.data(to_json(facts))
         say.line(f"{facts.file}: {facts.kind}, {facts.precision}")
+        zeros = f" ({facts.sparsity:.0%} zeros)" if facts.sparsity else ""
         say.line(
-            f"{facts.parameters:,} parameters, {facts.macs:,} MACs per example, "
+            f"{facts.parameters:,} parameters{zeros}, {facts.macs:,} MACs per example, "
             f"{size(facts.size_bytes)} ({size(facts.gzip_bytes)} gzipped)"
         )
         for what, specs in (("input", facts.inputs), ("output", facts.outputs)):

@@ -1,6 +1,8 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.tiny_models import dense_tflite
 
 from edgedl.core.errors import ModelError
 from edgedl.export.metadata import embed_metadata
@@ -104,3 +106,14 @@ def test_overwritten_bytes_never_raise_anything_else(tiny_tflite: bytes, tmp_pat
         except ModelError:
             refused += 1
     assert refused > 20
+
+
+def test_zeros_are_counted_around_the_zero_point(tmp_path: Path):
+    path = dense_tflite(tmp_path / "m.tflite", 2, width=16)  # biases are all zero, weights none
+    facts = inspect_tflite(path)
+    assert (facts.parameters, facts.zeros) == (16 * 16 + 16, 16)
+    content = path.read_bytes()
+    weights = np.random.default_rng(7).normal(0, 16**-0.5, (16, 16)).astype("<f4").tobytes()
+    assert content.count(weights) == 1
+    path.write_bytes(content.replace(weights, bytes(512) + weights[512:]))
+    assert inspect_tflite(path).zeros == 16 + 128

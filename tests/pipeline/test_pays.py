@@ -56,3 +56,12 @@ def test_counts_are_compared_too() -> None:
     counts = [Instructions(n, 0, 0, 0, 0, 0, 0, 0, (), 1, 0) for n in (100, 150)]
     found = does_not_pay(report(*(model(f"{n}", 100, instructions=one) for n, one in enumerate(counts))))
     assert found == ["1 is slower than 0 on a-device: 1.50 times its instructions (measured); it brings nothing here"]
+
+
+def test_zeros_that_do_not_help_are_told() -> None:
+    slow = timed(Interval(1.0, 0.99, 1.01))
+    pruned = model("pruned.tflite", 100, timing=slow, sparsity=0.75)
+    (sentence,) = does_not_pay(report(model("dense.tflite", 100, timing=timed(None)), pruned))
+    assert "75% of its weights are zeros, which does not help here" in sentence
+    (sentence,) = does_not_pay(report(model("dense.tflite", 100), model("a.tflite", 100, timing=slow, sparsity=0.02)))
+    assert "zeros" not in sentence
