@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from edgedl.core.tflite_schema import listed, op_names, read_tflite, tensors_of
 from edgedl.devices.session import OpTime, OpTimes, median_of_means
 
 Event = tuple[int, int, int, str, int]
@@ -44,22 +44,17 @@ class Graph:
 
 def read_graph(path: Path) -> Graph:
     """The graph of the file's first signature (of its first subgraph, where there are no signatures)."""
-    from ai_edge_litert import schema_py_generated
-
-    schema: Any = schema_py_generated  # its fields are all optional; a file that ran has them
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(path.read_bytes(), 0))
+    model = read_tflite(path.read_bytes(), path.name)
+    names = op_names(model)
     subgraph = model.signatureDefs[0].subgraphIndex if model.signatureDefs else 0
     graph = model.subgraphs[subgraph]
-    constant = {i for i, tensor in enumerate(graph.tensors) if model.buffers[tensor.buffer].data is not None}
+    constant = {index for index, tensor in enumerate(tensors_of(model, graph)) if tensor.buffer}
     ops: list[GraphOp] = []
-    for op in graph.operators:
-        code = model.operatorCodes[op.opcodeIndex]
-        inputs = tuple(int(i) for i in op.inputs if i >= 0 and i not in constant)
+    for op in listed(graph.operators):
+        inputs = tuple(int(i) for i in listed(op.inputs) if i >= 0 and i not in constant)
         activation = getattr(op.builtinOptions, "fusedActivationFunction", 0)
-        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        outputs = tuple(int(i) for i in op.outputs)
-        ops.append(GraphOp(name, inputs, outputs, bool(activation)))
+        outputs = tuple(int(i) for i in listed(op.outputs))
+        ops.append(GraphOp(names[op.opcodeIndex], inputs, outputs, bool(activation)))
         if not inputs:  # computed from constants alone
             constant.update(outputs)
     return Graph(subgraph, tuple(ops))

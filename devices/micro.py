@@ -216,8 +216,8 @@ def _tried(content: bytes, arena_bytes: int, seed: int | None = None) -> _Tried:
 
 
 def _invoked(interpreter: Any, content: bytes, seed: int) -> list[Any]:
+    from edgedl.core.tflite_schema import listed, read_tflite
     from edgedl.devices.session import random_input
-    from edgedl.export.tflite_schema import listed, read_tflite
 
     graph = read_tflite(content, "").subgraphs[0]
     for index in range(len(listed(graph.inputs))):
@@ -250,7 +250,7 @@ def _without_kernel(content: bytes, name: str) -> list[str]:
     """Kinds of op that the resolver does not hold, as TFLM itself says: each is tried with all others made ADD."""
     import flatbuffers
 
-    from edgedl.export.tflite_schema import IDENTIFIER, op_names, read_tflite
+    from edgedl.core.tflite_schema import IDENTIFIER, op_names, read_tflite
 
     names = op_names(read_tflite(content, name))
     missing: list[str] = []

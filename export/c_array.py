@@ -12,9 +12,9 @@ from pathlib import Path
 
 from edgedl.core.artifacts import Quantization, TensorSpec
 from edgedl.core.files import write_atomically
+from edgedl.core.tflite_schema import io_specs, read_tflite
 from edgedl.export.base import Exporter, ExportSource
 from edgedl.export.metadata import metadata_of
-from edgedl.export.tflite_schema import io_specs, read_tflite
 
 _BYTES_PER_LINE = 16
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from edgedl.core.errors import ModelError
 from edgedl.core.model_facts import ModelFacts
+from edgedl.core.tflite_schema import IDENTIFIER
 from edgedl.export.onnx_file import inspect_onnx
 from edgedl.export.tflite_file import inspect_tflite
-from edgedl.export.tflite_schema import IDENTIFIER
 from edgedl.models.base import LoadOptions
 
 REQUIRED = "a Keras file (.keras, .h5, a SavedModel folder), a TFLite file or an ONNX file"

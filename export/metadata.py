@@ -24,7 +24,7 @@ from edgedl.core.artifacts import from_json, to_json
 from edgedl.core.contract import Contract, InputContract, OutputContract
 from edgedl.core.errors import InputError, ModelError
 from edgedl.core.files import write_atomically
-from edgedl.export.tflite_schema import DAMAGE, IDENTIFIER, listed, read_tflite, signature_names, text
+from edgedl.core.tflite_schema import DAMAGE, IDENTIFIER, listed, read_tflite, signature_names, text
 
 if TYPE_CHECKING:
     from onnx import ModelProto

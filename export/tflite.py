@@ -16,11 +16,11 @@ from edgedl.core.errors import EdgedlError, ModelError
 from edgedl.core.files import write_atomically
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits, run_isolated
 from edgedl.core.provenance import version_of
+from edgedl.core.tflite_schema import read_tflite, tensors_of
 from edgedl.export.base import Exporter, ExportSource
 from edgedl.export.metadata import embed_metadata
 from edgedl.export.saved_model import SIGNATURE
 from edgedl.export.tflite_biases import separate_biases
-from edgedl.export.tflite_schema import read_tflite, tensors_of
 
 FLOAT32 = Quantization(method="float32", weights="float32", activations="float32")
 

@@ -14,7 +14,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from edgedl.export.tflite_schema import IDENTIFIER, listed, op_names, read_tflite
+from edgedl.core.tflite_schema import IDENTIFIER, listed, op_names, read_tflite
 
 _PLACES = {  # op → positions of input, weights and bias among its inputs
     "FULLY_CONNECTED": (0, 1, 2),

@@ -11,9 +11,7 @@ from typing import Any
 from edgedl.core.artifacts import TensorSpec
 from edgedl.core.files import gzip_size
 from edgedl.core.model_facts import ModelFacts, OpFacts
-from edgedl.export.layers import layer_of
-from edgedl.export.metadata import TfliteMetadata, metadata_of
-from edgedl.export.tflite_schema import (
+from edgedl.core.tflite_schema import (
     Tensor,
     buffer_bytes,
     builtin_operators,
@@ -24,6 +22,8 @@ from edgedl.export.tflite_schema import (
     tensors_of,
     text,
 )
+from edgedl.export.layers import layer_of
+from edgedl.export.metadata import TfliteMetadata, metadata_of
 
 _INTEGERS = {"int8", "uint8", "int16", "int4", "uint4", "int2"}
 _COUNTED = {"float32", "float16", "int8", "uint8", "int16", "int32"}

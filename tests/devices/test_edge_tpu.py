@@ -12,7 +12,8 @@ from tests.tiny_models import dense_onnx, dense_tflite, model_file
 
 from edgedl.core.errors import ModelError
 from edgedl.devices import SamplingPlan
-from edgedl.devices.edge_tpu import ON_CHIP_BYTES, TpuOp, TpuTensor, device, estimate, placed, refusal
+from edgedl.devices.edge_tpu import ON_CHIP_BYTES, device, estimate
+from edgedl.devices.edge_tpu_ops import TpuOp, TpuTensor, placed, refusal
 from edgedl.export.inspect import inspect_file
 
 PARTNERS = ("keras_lstm_mnist_ptq", "mobilenet_v1_0.25_128_quant", "tools/split_concat")
