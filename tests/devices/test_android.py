@@ -14,6 +14,7 @@ from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.devices import android
 from edgedl.devices.arm64 import emulator, profiles
 from edgedl.devices.protocol import SamplingPlan
+from edgedl.pipeline.matrix import profile_on_all
 
 PLAN = SamplingPlan(budget_s=2.0)
 
@@ -83,6 +84,16 @@ def test_files_are_timed_on_the_big_cores_and_nothing_is_left(emulated: None, ph
 def test_little_cores_are_others(emulated: None, phone: Phone, tmp_path: Path) -> None:
     android.device.profile([model_file(dense_tflite(tmp_path / "m.tflite", 1))], PLAN, "PAPER1/little")
     assert "taskset 3" in phone.log
+
+
+def test_two_phones_at_once(emulated: None, phone: Phone, tmp_path: Path) -> None:
+    phone.set(serials={"PAPER1": "device", "PAPER2": "device"})
+    file = dense_tflite(tmp_path / "m.tflite", 1)
+    both = ["android:PAPER1", "android:PAPER2/little"]
+    reports = profile_on_all([file], both, budget_s=1.0)
+    assert [report.device for report in reports] == ["android:PAPER1/big", "android:PAPER2/little"]
+    assert {"taskset 4", "taskset 3"} <= set(phone.log.splitlines())
+    assert list(phone.files.iterdir()) == []
 
 
 def test_a_hot_phone_is_waited_for_and_told(

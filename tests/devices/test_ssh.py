@@ -16,6 +16,7 @@ from tests.tiny_models import dense_tflite, model_file
 
 from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.devices import find_device, ssh
+from edgedl.devices.arm64 import emulator, profiles
 from edgedl.devices.protocol import SamplingPlan
 
 PLAN = SamplingPlan(budget_s=4.0)
@@ -28,10 +29,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
     if SSHD is None:
         pytest.skip("sshd not installed (apt-get install openssh-server)")
     folder = tmp_path_factory.mktemp("ssh")
-    for name in ("host", "user"):
+    for name in ("host", "user", "arm"):
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(words, check=True)
-    shutil.copy(folder / "user.pub", folder / "authorized_keys")
+    arm = f'command="{folder}/as-arm",restrict {(folder / "arm.pub").read_text()}'
+    (folder / "authorized_keys").write_text((folder / "user.pub").read_text() + arm)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,6 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
     common = f"  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n  IdentitiesOnly yes\n"
     (folder / "config").write_text(
         f"Host board\n{common}  IdentityFile {folder}/user\n  UserKnownHostsFile {folder}/known_hosts\n"
+        f"Host arm\n{common}  IdentityFile {folder}/arm\n  UserKnownHostsFile {folder}/known_hosts\n"
         f"Host stranger\n{common}  IdentityFile {folder}/host\n  UserKnownHostsFile {folder}/known_hosts\n"
         f"Host unknown\n{common}  IdentityFile {folder}/user\n  UserKnownHostsFile {folder}/nothing\n"
         "Host off\n  HostName 127.0.0.1\n  Port 1\n"
@@ -84,6 +87,34 @@ def test_files_are_timed_there_and_nothing_is_left(board: Path, tmp_path: Path) 
     assert len(large.ops) == 8
     assert len(large.outputs) == 1
     assert report.processes > 1
+    assert list(board.iterdir()) == []
+
+
+AS_ARM = """#!/bin/sh
+# What a client asks of an Arm64 board, done here: its programs run in QEMU, and `uname` says what a board's would.
+uname() {{ if [ "$1" = -m ]; then echo aarch64; else echo Linux 6.6.51; fi; }}
+script=$(printf '%s' "$SSH_ORIGINAL_COMMAND" | sed "s#^sh -c ##; s#\\./probe#{runs_by} ./probe#")
+case $SSH_ORIGINAL_COMMAND in
+  "sh -c "*) eval "eval $script" ;;
+  *) eval "$SSH_ORIGINAL_COMMAND" ;;
+esac
+"""
+
+
+def test_an_arm64_board(emulated: None, server: Path, board: Path, tmp_path: Path) -> None:
+    profile = profiles.load("raspberry-pi-4")
+    runs_by = f"qemu-aarch64 -L {emulator.root_folder(profile)} -cpu {profile.qemu_cpu}"
+    (server / "as-arm").write_text(AS_ARM.format(runs_by=runs_by))
+    (server / "as-arm").chmod(0o755)
+    files = [model_file(dense_tflite(tmp_path / f"{layers}.tflite", layers)) for layers in (2, 8)]
+    report = ssh.device.profile(files, PLAN, "arm")
+    assert "aarch64" in report.hardware
+    small, large = report.models
+    assert large.timing is not None
+    assert large.timing.ratio is not None
+    assert large.timing.ratio.low > 1
+    assert len(small.ops) == 2
+    assert len(small.outputs) == 1
     assert list(board.iterdir()) == []
 
 
