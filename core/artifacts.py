@@ -447,7 +447,7 @@ class ModelLatency:
     """One file in a session. What a device cannot tell is None: a time where nothing was timed, memory, instructions.
 
     outputs: hash (FNV-1a, 64 bits) of each output's bytes for the session's random inputs. sparsity: share of zeros
-    among the weights.
+    among the weights. energy_uj: of an inference, with all that the processor's packages drew meanwhile.
     """
 
     file: str

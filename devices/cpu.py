@@ -153,6 +153,7 @@ def _latency(
         ops=op_table(seen.ops, file.facts.ops),
         timing=timing,
         memory=Memory(max(0, seen.peak_bytes - runtime_bytes), PEAK_MEMORY, runtime_bytes),
+        energy_uj=seen.energy_uj,
         notes=(*timed[0].notes, *seen.ops.notes, *_profiler_cost(seen.ops, timing.median_us.value)),
     )
 

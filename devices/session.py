@@ -16,6 +16,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgedl.core.errors import ModelError
+from edgedl.devices.energy import energy_per_call_uj
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -224,10 +225,11 @@ def median_of_means(samples_us: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Examined:
-    """What one file is like, seen in a process of its own."""
+    """What one file is like, seen in a process of its own. energy_uj: of an inference, where the system tells it."""
 
     peak_bytes: int
     ops: OpTimes
+    energy_uj: float | None
 
 
 def examine_file(path: Path, file_format: str, threads: int, xnnpack: bool, seed: int, seconds: float) -> Examined:
@@ -239,8 +241,10 @@ def examine_file(path: Path, file_format: str, threads: int, xnnpack: bool, seed
     session.invoke()
     session.invoke()
     peak = _peak_bytes()
+    energy = energy_per_call_uj(session.invoke, seconds / 2)
     session.close()
-    return Examined(peak, runtime.profile_ops(path, threads=threads, xnnpack=xnnpack, seed=seed, seconds=seconds))
+    ops = runtime.profile_ops(path, threads=threads, xnnpack=xnnpack, seed=seed, seconds=seconds)
+    return Examined(peak, ops, energy)
 
 
 def runtime_memory(file_format: str) -> int:

@@ -82,6 +82,7 @@ def _cell(report: LatencyReport, model: ModelLatency) -> str:
 
 
 def _timing_table(out: Output, report: LatencyReport) -> None:
+    told = any(model.energy_uj for model in report.models)
     rows = [
         (
             model.file,
@@ -91,12 +92,23 @@ def _timing_table(out: Output, report: LatencyReport) -> None:
             f"{timing.load_ms:.1f} ms",
             f"{timing.first_ms:.2f} ms",
             _memory(model),
+            *((f"{model.energy_uj:,.3g} µJ" if model.energy_uj else "–",) if told else ()),
             f"{timing.n:,}",
         )
         for model in report.models
         if (timing := model.timing)
     ]
-    columns = ("file", "median", "p10", "ratio of p10", "load", "first", "memory above runtime", "n")
+    columns = (
+        "file",
+        "median",
+        "p10",
+        "ratio of p10",
+        "load",
+        "first",
+        "memory above runtime",
+        *(("energy",) if told else ()),
+        "n",
+    )
     out.table(columns, rows)
     out.line(
         f"{report.obtained} on {report.device}: {report.hardware}; {report.processes} processes, files interleaved, "

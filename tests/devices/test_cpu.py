@@ -24,7 +24,7 @@ def report(tmp_path_factory: pytest.TempPathFactory):
         dense_tflite(folder / "whole.tflite", layers=8),
         dense_onnx(folder / "whole.onnx", layers=8),
     ]
-    return cpu.device.profile([model_file(path) for path in files], SamplingPlan(budget_s=4, seed=1))
+    return cpu.device.profile([model_file(path) for path in files], SamplingPlan(budget_s=6, seed=1))
 
 
 def test_formats_mix_in_one_interleaved_session(report):
