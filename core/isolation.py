@@ -32,11 +32,12 @@ from edgedl.core.errors import EdgedlError, StageError
 
 T = TypeVar("T")
 
-Nursery = Literal["tensorflow", "runtime"]
+Nursery = Literal["tensorflow", "runtime", "gpu"]
 
 PRELOAD: dict[Nursery, tuple[str, ...]] = {
     "tensorflow": ("tensorflow", "tf_keras"),
     "runtime": ("numpy", "ai_edge_litert.interpreter", "onnxruntime"),
+    "gpu": ("numpy",),  # which ONNX Runtime it is to be, the worker says
 }
 
 
@@ -176,7 +177,7 @@ def warm_up(nursery: Nursery) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the caller, which then ends its children in order
-        env=os.environ | _QUIET,
+        env=os.environ | _QUIET | ({} if nursery == "gpu" else _NO_GPU),
     )
     _nurseries[nursery] = (process, address, key, os.getpid())
 
@@ -184,9 +185,9 @@ def warm_up(nursery: Nursery) -> None:
 _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_USE_LEGACY_KERAS": "1",
-    "CUDA_VISIBLE_DEVICES": "-1",  # converters and interpreters compute on the CPU
     "PYTHONWARNINGS": "ignore",
 }
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # converters and interpreters compute on the CPU
 
 
 def _connect(nursery: Nursery) -> Connection[Any, Any]:
