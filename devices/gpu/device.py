@@ -298,7 +298,7 @@ def coverage(ops: Sequence[OpCost]) -> list[str]:
     on_gpu = [op for op in ops if op.runs_on == "gpu"]
     share = sum(op.share for op in on_gpu)
     sentences = [f"{len(on_gpu)} of {len(ops)} ops run on the GPU, with {share:.0%} of the multiply–accumulates"]
-    for where, start in (("cpu", "on the CPU"), ("", "not known where")):
+    for where, start in (("cpu", "on the CPU"), ("", "not placed")):
         by_reason: dict[str, list[OpCost]] = {}
         for op in ops:
             if op.runs_on == where:

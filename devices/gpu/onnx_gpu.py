@@ -142,15 +142,17 @@ def examine(
         settings = {
             "enable_profiling": True,
             "profile_file_prefix": str(Path(folder) / "profile"),
+            "optimized_model_filepath": str(Path(folder) / "optimized.onnx"),
             "log_severity_level": _INFORMATION,
         }
         model = _model(path, threads, seed, **settings)
         outputs = _outputs(model, seed)
         events = json.loads(Path(model.end_profiling()).read_text())
         model.close()
+        optimized = read_graph(Path(folder) / "optimized.onnx")
         reference = OnnxModel(path, onnx_runtime.session_options(threads), seed)
         expected = _outputs(reference, seed)
-    ran = place(read_graph(path), events, reasons(litert.said()))
+    ran = place(read_graph(path), optimized, events, reasons(litert.said()))
     against = f"{onnx_runtime.NAME} {chosen.version} on this computer's CPU"
     return SeenOnnx(tuple(found), ran, parity("the file's types", against, names, outputs, expected))
 
@@ -174,24 +176,34 @@ def reasons(said: str) -> dict[str, str]:
     return found
 
 
-def place(nodes: Sequence[Node], events: Sequence[Mapping[str, Any]], why: Mapping[str, str]) -> Ran:
-    """Where each node of the file ran, from the profile (Chrome trace events) of some inferences."""
+def place(
+    nodes: Sequence[Node], optimized: Sequence[Node], events: Sequence[Mapping[str, Any]], why: Mapping[str, str]
+) -> Ran:
+    """Where each node of the file ran, from the profile (Chrome trace events) of some inferences.
+
+    A kernel is of the node that it computes, and of the one whose output it leaves (the Relu of a Conv + Relu).
+    """
+    executed = {node.name: node for node in optimized}
+    makers = {tensor: node.index for node in nodes for tensor in node.outputs}
     providers: dict[int, set[str]] = {}
     untied: dict[str, tuple[str, str]] = {}
     copies: set[str] = set()
     for event in events:
-        name, arguments = str(event["name"]), event.get("args", {})
-        if event.get("cat") != "Node" or not name.endswith("_kernel_time"):
+        name, arguments = str(event["name"]).removesuffix("_kernel_time"), event.get("args", {})
+        if event.get("cat") != "Node" or name == event["name"]:
             continue
         kind, provider = str(arguments["op_name"]), str(arguments.get("provider", ""))
         if kind.startswith("Memcpy"):
             copies.add(name)
             continue
-        index = owner(re.sub(r"(_token_\d+)?_kernel_time$", "", name), kind, None, nodes)
-        if index is None:
+        node = executed.get(name)
+        tied = {owner(re.sub(r"_token_\d+$", "", name), kind, node, nodes)}
+        tied |= {makers.get(tensor) for tensor in (node.outputs if node else ())}
+        for index in tied:
+            if index is not None:
+                providers.setdefault(index, set()).add(provider)
+        if tied == {None}:
             untied[name] = (kind, "cpu" if provider == CPU else "gpu")
-        else:
-            providers.setdefault(index, set()).add(provider)
     places = [
         Place("", NO_KERNEL)
         if not (ran := providers.get(node.index))
