@@ -7,6 +7,7 @@ time is no GPU's. So a session on one is `emulated`, and holds no latency.
 from __future__ import annotations
 
 import functools
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +15,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgedl.core import isolation
-from edgedl.core.artifacts import Conditions, LatencyReport, ModelLatency, OpCost
+from edgedl.core.artifacts import Conditions, LatencyReport, ModelLatency
 from edgedl.core.console import reporter
 from edgedl.core.errors import ModelError, StageError
 from edgedl.core.files import sha256_of
 from edgedl.core.isolation import Limits, run_isolated
-from edgedl.core.model_facts import ModelFile, OpFacts
+from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import version_of
 from edgedl.devices import cpu, litert, litert_ops, onnx_runtime, session
 from edgedl.devices.checks import check_available, check_formats
 from edgedl.devices.gpu import litert_gpu, onnx_gpu, parity, placement, vulkan
 from edgedl.devices.gpu.placement import Place
+from edgedl.devices.gpu.rows import coverage, op_rows
 from edgedl.devices.gpu.setup import set_up
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import latency_report, timing_of
@@ -189,13 +191,27 @@ def _places(file: ModelFile, seen: litert_gpu.Seen, plan: SamplingPlan, drivers:
     if seen.told is None:
         return [Place("", "LiteRT does not say where it runs")] * len(file.facts.ops)
     graph = litert_ops.read_graph(file.path)
-    answers: Mapping[int, str] = {}
-    if questions := placement.open_questions(graph, seen.told):
-        try:
-            answers = _isolated("", litert_gpu.ask, file.path, questions, plan.threads, plan.xnnpack, drivers)
-        except StageError:  # one of them, alone, takes LiteRT down: not known where it runs, and said so
-            answers = {}
+    answers = _ask(file.path, placement.open_questions(graph, seen.told), plan, drivers)
     return placement.place(graph, seen.told, answers, seen.before)
+
+
+def _ask(path: Path, ops: Sequence[int], plan: SamplingPlan, drivers: vulkan.Drivers) -> Mapping[int, str]:
+    """LiteRT's answers on single ops. One that, alone, takes it down has none; the next child asks about the others."""
+    found: dict[int, str | None] = {}
+    with tempfile.TemporaryDirectory(prefix="edgedl-") as folder:
+        answers = Path(folder) / "answers"
+        while left := [op for op in ops if op not in found]:
+            try:
+                _isolated("", litert_gpu.ask, path, left, plan.threads, plan.xnnpack, drivers, answers)
+                ended = True
+            except StageError:
+                ended = False
+            seen = litert_gpu.read_answers(answers)
+            if ended or len(seen) == len(found):
+                found = seen
+                break
+            found = seen
+    return {op: answer for op, answer in found.items() if answer is not None}
 
 
 def _examine_onnx(
@@ -282,29 +298,3 @@ def _latency(
         parity=tuple(found.parity),
         notes=tuple(notes),
     )
-
-
-def op_rows(facts: Sequence[OpFacts], places: Sequence[Place]) -> tuple[OpCost, ...]:
-    """One row per op of the file, with its multiply–accumulates: neither runtime times kernels on a GPU."""
-    total = sum(fact.macs for fact in facts) or 1
-    return tuple(
-        OpCost(fact.index, fact.op, fact.layer, fact.macs, "MACs", fact.macs / total, place.runs_on, place.why)
-        for fact, place in zip(facts, places, strict=True)
-    )
-
-
-def coverage(ops: Sequence[OpCost]) -> list[str]:
-    """What runs on the GPU, then what does not and why, in sentences."""
-    on_gpu = [op for op in ops if op.runs_on == "gpu"]
-    share = sum(op.share for op in on_gpu)
-    sentences = [f"{len(on_gpu)} of {len(ops)} ops run on the GPU, with {share:.0%} of the multiply–accumulates"]
-    for where, start in (("cpu", "on the CPU"), ("", "not placed")):
-        by_reason: dict[str, list[OpCost]] = {}
-        for op in ops:
-            if op.runs_on == where:
-                by_reason.setdefault(op.note, []).append(op)
-        for reason, these in by_reason.items():
-            kinds = ", ".join(f"{op.op} ({op.index})" for op in these[:5])
-            more = f" and {len(these) - 5} more" if len(these) > 5 else ""
-            sentences.append(f"{start}: {kinds}{more}{f': {reason}' if reason else ''}")
-    return sentences

@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
+import json
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,27 +171,35 @@ def selected(said: str) -> vulkan.Adapter | None:
     )
 
 
-def ask(path: Path, ops: Sequence[int], threads: int, xnnpack: bool, drivers: vulkan.Drivers) -> Mapping[int, str]:
-    """For each of these ops of the file, alone: "" if LiteRT's GPU path takes it, else why not.
+def ask(path: Path, ops: Sequence[int], threads: int, xnnpack: bool, drivers: vulkan.Drivers, answers: Path) -> None:
+    """For each of these ops of the file, alone, whether LiteRT's GPU path takes it; see `read_answers`.
 
-    An op that cannot be cut out of its graph is left out.
+    answers: gets a line before each question, and one after it, for one that takes the process down leaves no other
+    trace.
     """
     vulkan.ready(drivers)
     load_runtime()
-    answers: dict[int, str] = {}
-    for one in cut_out(path, ops):
-        before = len(litert.said())
-        try:
-            model = _GpuModel(one.path, threads=threads, xnnpack=xnnpack, seed=0, gpu=DEFAULT)
-        except LiteRtError:
-            continue
-        fully = model.is_fully_on_gpu()
-        model.close()
-        told = read_log(litert.said()[before:])
-        reason = next((reason for kind, reason in told.refused if kind == one.kind), None) if told else None
-        if fully or reason is not None:
-            answers |= dict.fromkeys(one.same, "" if fully else re.sub(r" [iot]\d+$", "", reason or ""))
-    return answers
+    with answers.open("a") as lines:
+        for one in cut_out(path, ops):
+            print(json.dumps([one.same, None]), file=lines, flush=True)
+            before = len(litert.said())
+            try:
+                model = _GpuModel(one.path, threads=threads, xnnpack=xnnpack, seed=0, gpu=DEFAULT)
+            except LiteRtError:
+                continue
+            fully = model.is_fully_on_gpu()
+            model.close()
+            told = read_log(litert.said()[before:])
+            reason = next((reason for kind, reason in told.refused if kind == one.kind), None) if told else None
+            if fully or reason is not None:
+                answer = "" if fully else re.sub(r" [iot]\d+$", "", reason or "")
+                print(json.dumps([one.same, answer]), file=lines, flush=True)
+
+
+def read_answers(answers: Path) -> dict[int, str | None]:
+    """By op: "" where the GPU takes it, else why not; None where the question had no answer."""
+    lines = answers.read_text().splitlines() if answers.exists() else []
+    return {index: answer for same, answer in map(json.loads, lines) for index in same}
 
 
 @contextlib.contextmanager

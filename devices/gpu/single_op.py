@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,11 +27,10 @@ def cut_out(path: Path, ops: Sequence[int]) -> Iterator[SingleOp]:
 
     schema: Any = schema_py_generated
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-    content = path.read_bytes()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(path.read_bytes(), 0))
+    graph = model.subgraphs[model.signatureDefs[0].subgraphIndex if model.signatureDefs else 0]
     files: dict[str, tuple[bytes, str, list[int]]] = {}
     for index in ops:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-        graph = model.subgraphs[model.signatureDefs[0].subgraphIndex if model.signatureDefs else 0]
         code = model.operatorCodes[graph.operators[index].opcodeIndex]
         kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
         if kind in ("WHILE", "IF", "CALL_ONCE", "STABLEHLO_COMPOSITE"):
@@ -53,10 +53,10 @@ def _single(schema: Any, model: Any, graph: Any, index: int) -> bytes:
         return model.buffers[graph.tensors[tensor].buffer].data is not None
 
     wanted = graph.operators[index]
-    operators = [wanted]
+    operators = [copy.copy(wanted)]
     for op in graph.operators:  # weights that are stored as float16 pass through a DEQUANTIZE
         if set(op.outputs) & set(wanted.inputs) and all(is_constant(t) for t in op.inputs if t >= 0):
-            operators.insert(0, op)
+            operators.insert(0, copy.copy(op))
     used = sorted({int(t) for op in operators for t in (*op.inputs, *op.outputs) if t >= 0})
     number = {old: new for new, old in enumerate(used)}
     made = {int(t) for op in operators for t in op.outputs}
@@ -64,7 +64,7 @@ def _single(schema: Any, model: Any, graph: Any, index: int) -> bytes:
     outputs = [number[int(t)] for t in wanted.outputs]
     buffers, tensors = [schema.BufferT()], []
     for new, old in enumerate(used):
-        tensor = graph.tensors[old]
+        tensor = copy.copy(graph.tensors[old])
         constant = model.buffers[tensor.buffer]
         tensor.name, tensor.buffer = f"t{new}", len(buffers) if constant.data is not None else 0
         if constant.data is not None:

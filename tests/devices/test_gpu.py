@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.tiny_models import chain_tflite, conv_tflite, dense_onnx, dense_tflite, model_file
 
-from edgedl.core.errors import ExitCode, ModelError, UnavailableError
+from edgedl.core.errors import ExitCode, ModelError, StageError, UnavailableError
 from edgedl.core.isolation import Limits, run_isolated
 from edgedl.devices import SamplingPlan, find_device
 from edgedl.devices.gpu import device as gpu_device
@@ -264,6 +264,30 @@ def test_a_question_without_an_answer_stays_open() -> None:
     places = placement.place(graph, told, {0: "", 1: "", 2: "too large"}, ())
     assert [(place.runs_on, place.why) for place in places] == [("gpu", ""), ("gpu", ""), ("cpu", "too large")]
     assert {place.runs_on for place in placement.place(graph, told, {0: ""}, ())} == {""}
+
+
+def test_a_question_that_took_litert_down_has_no_answer(tmp_path: Path) -> None:
+    answers = tmp_path / "answers"
+    assert litert_gpu.read_answers(answers) == {}
+    answers.write_text('[[1, 4], null]\n[[1, 4], ""]\n[[2], null]\n[[2], "too large"]\n[[3], null]\n')
+    assert litert_gpu.read_answers(answers) == {1: "", 4: "", 2: "too large", 3: None}
+
+
+def test_the_others_are_asked_in_another_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+
+    def crash_at_2(subject: str, ask: object, path: Path, ops: list[int], *rest: object) -> None:
+        asked.append(ops)
+        for op in ops:
+            with Path(str(rest[-1])).open("a") as lines:
+                lines.write(f"[[{op}], null]\n")
+                if op == 2:
+                    raise StageError("the child process was killed")
+                lines.write(f'[[{op}], ""]\n')
+
+    monkeypatch.setattr(gpu_device, "_isolated", crash_at_2)
+    assert gpu_device._ask(tmp_path, [1, 2, 3], PLAN, vulkan.Drivers()) == {1: "", 3: ""}
+    assert asked == [[1, 2, 3], [3]]
 
 
 def test_wrong_answers_are_called_wrong() -> None:
