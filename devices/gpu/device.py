@@ -174,6 +174,8 @@ def _examine(file: ModelFile, plan: SamplingPlan, drivers: vulkan.Drivers, build
     )
     adapter = [seen.adapter] if seen.adapter else []
     notes = [f"LiteRT's default precision here computes as {seen.default}"] if seen.default else []
+    computed = {one.arithmetic for one in seen.parity}
+    notes += [f"LiteRT does not compute this file in {name} here" for name in litert_gpu.PRECISIONS.keys() - computed]
     return _Found(
         runtime=f"{litert.version()} CompiledModel, WebGPU",
         hardware=vulkan.listed(adapter) or "an adapter that LiteRT does not name",
@@ -217,7 +219,9 @@ def _ask(path: Path, ops: Sequence[int], plan: SamplingPlan, drivers: vulkan.Dri
 def _examine_onnx(
     file: ModelFile, names: Sequence[str], plan: SamplingPlan, drivers: vulkan.Drivers, build: onnx_gpu.OnnxBuild
 ) -> _Found:
-    seen = _isolated(file.path.name, onnx_gpu.examine, file.path, names, plan.threads, plan.seed, drivers, build)
+    with tempfile.TemporaryDirectory(prefix="edgedl-") as folder:
+        arguments = file.path, names, plan.threads, plan.seed, drivers, build, Path(folder)
+        seen = _isolated(file.path.name, onnx_gpu.examine, *arguments)
     cuda = build.provider == onnx_gpu.CUDA
     notes: list[str] = []
     if seen.ran.copies:

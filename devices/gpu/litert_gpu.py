@@ -101,7 +101,10 @@ def examine(path: Path, names: Sequence[str], threads: int, xnnpack: bool, seed:
         said = litert.said()[before:]
         fully = first.is_fully_on_gpu()
         default = _outputs(first, seed)
-        outputs = {name: _outputs(model(gpu=text), seed) for name, text in PRECISIONS.items()}
+        outputs: dict[str, Outputs] = {}
+        for name, text in PRECISIONS.items():
+            with contextlib.suppress(LiteRtError, ModelError):  # an adapter without float16, say
+                outputs[name] = _outputs(model(gpu=text), seed)
         told = None if fully else read_log(said)
         ran = _before(model(profiling=True)) if told and told.on_gpu else None
     return Seen(
@@ -175,12 +178,12 @@ def ask(path: Path, ops: Sequence[int], threads: int, xnnpack: bool, drivers: vu
     """For each of these ops of the file, alone, whether LiteRT's GPU path takes it; see `read_answers`.
 
     answers: gets a line before each question, and one after it, for one that takes the process down leaves no other
-    trace.
+    trace; files with single ops stand beside it.
     """
     vulkan.ready(drivers)
     load_runtime()
     with answers.open("a") as lines:
-        for one in cut_out(path, ops):
+        for one in cut_out(path, ops, answers.parent):
             print(json.dumps([one.same, None]), file=lines, flush=True)
             before = len(litert.said())
             try:

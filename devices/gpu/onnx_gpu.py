@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,29 +129,35 @@ def _model(path: Path, threads: int, seed: int, **settings: Any) -> OnnxModel:
 
 
 def examine(
-    path: Path, names: Sequence[str], threads: int, seed: int, drivers: vulkan.Drivers, chosen: OnnxBuild
+    path: Path,
+    names: Sequence[str],
+    threads: int,
+    seed: int,
+    drivers: vulkan.Drivers,
+    chosen: OnnxBuild,
+    folder: Path,
 ) -> SeenOnnx:
-    """Run the file on GPU and CPU: where each node ran, and how far the outputs are apart. names: of the outputs."""
+    """Run the file on GPU and CPU: where each node ran, and how far the outputs are apart.
+
+    names: of the outputs. folder: for the profile.
+    """
     found: list[vulkan.Adapter] = []
     if chosen.provider == WEBGPU:
         found = vulkan.ready(drivers)
     use(chosen)
     load_runtime()
-    with tempfile.TemporaryDirectory(prefix="edgedl-") as folder:
-        settings = {
-            "enable_profiling": True,
-            "profile_file_prefix": str(Path(folder) / "profile"),
-            "optimized_model_filepath": str(Path(folder) / "optimized.onnx"),
-            "log_severity_level": _INFORMATION,
-        }
-        model = _model(path, threads, seed, **settings)
-        outputs = _outputs(model, seed)
-        events = json.loads(Path(model.end_profiling()).read_text())
-        model.close()
-        optimized = read_graph(Path(folder) / "optimized.onnx")
-        reference = OnnxModel(path, onnx_runtime.session_options(threads), seed)
-        expected = _outputs(reference, seed)
-    ran = place(read_graph(path), optimized, events, reasons(litert.said()))
+    settings = {
+        "enable_profiling": True,
+        "profile_file_prefix": str(folder / "profile"),
+        "optimized_model_filepath": str(folder / "optimized.onnx"),
+        "log_severity_level": _INFORMATION,
+    }
+    model = _model(path, threads, seed, **settings)
+    outputs = _outputs(model, seed)
+    events = json.loads(Path(model.end_profiling()).read_text())
+    model.close()
+    expected = _outputs(OnnxModel(path, onnx_runtime.session_options(threads), seed), seed)
+    ran = place(read_graph(path), read_graph(folder / "optimized.onnx"), events, reasons(litert.said()))
     against = f"{onnx_runtime.NAME} {chosen.version} on this computer's CPU"
     return SeenOnnx(tuple(found), ran, parity("the file's types", against, names, outputs, expected))
 

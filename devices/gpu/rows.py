@@ -22,7 +22,8 @@ def coverage(ops: Sequence[OpCost]) -> list[str]:
     """What runs on the GPU, then what does not and why, in sentences."""
     on_gpu = [op for op in ops if op.runs_on == "gpu"]
     share = sum(op.share for op in on_gpu)
-    sentences = [f"{len(on_gpu)} of {len(ops)} ops run on the GPU, with {share:.0%} of the multiply–accumulates"]
+    least = "at least " if any(op.runs_on == "" for op in ops) else ""
+    sentences = [f"{least}{len(on_gpu)} of {len(ops)} ops run on the GPU, with {share:.0%} of the multiply–accumulates"]
     for where, start in (("cpu", "on the CPU"), ("", "not placed")):
         by_reason: dict[str, list[OpCost]] = {}
         for op in ops:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ class SingleOp:
     same: tuple[int, ...]
 
 
-def cut_out(path: Path, ops: Sequence[int]) -> Iterator[SingleOp]:
+def cut_out(path: Path, ops: Sequence[int], folder: Path) -> Iterator[SingleOp]:
     """The ops with these numbers, equal ones once, each with the constants it reads; a tensor that is computed becomes
     an input. Ops with graphs of their own (WHILE, IF) are left out."""
     from ai_edge_litert import schema_py_generated
@@ -38,12 +37,11 @@ def cut_out(path: Path, ops: Sequence[int]) -> Iterator[SingleOp]:
         single = _single(schema, model, graph, index)
         key = hashlib.sha256(single).hexdigest()
         files.setdefault(key, (single, kind, []))[2].append(index)
-    with tempfile.TemporaryDirectory(prefix="edgedl-op-") as folder:
-        for number, (single, kind, same) in enumerate(files.values()):
-            target = Path(folder) / f"{number}.tflite"
-            target.write_bytes(single)
-            yield SingleOp(target, kind, tuple(same))
-            target.unlink()
+    for number, (single, kind, same) in enumerate(files.values()):
+        target = folder / f"{number}.tflite"
+        target.write_bytes(single)
+        yield SingleOp(target, kind, tuple(same))
+        target.unlink()
 
 
 def _single(schema: Any, model: Any, graph: Any, index: int) -> bytes:

@@ -15,10 +15,12 @@ from tests.tiny_models import chain_tflite, conv_tflite, dense_onnx, dense_tflit
 
 from edgedl.core.errors import ExitCode, ModelError, StageError, UnavailableError
 from edgedl.core.isolation import Limits, run_isolated
+from edgedl.core.model_facts import OpFacts
 from edgedl.devices import SamplingPlan, find_device
 from edgedl.devices.gpu import device as gpu_device
 from edgedl.devices.gpu import litert_gpu, onnx_gpu, parity, placement, vulkan
 from edgedl.devices.gpu.placement import ONE_PART, Told
+from edgedl.devices.gpu.rows import coverage, op_rows
 from edgedl.devices.litert_ops import Graph, GraphOp
 from edgedl.devices.session import TimingTask
 
@@ -255,6 +257,10 @@ def test_a_place_that_is_not_certain_is_not_given() -> None:
     another_count = placement.place(graph, Told(told.refused, 2, 3), {}, ())
     assert [place.runs_on for place in another_count] == ["", "cpu", "", "cpu", ""]
     assert "does not tell which" in another_count[0].why
+    facts = [OpFacts(k, kind, kind, None, "float32", (1,), 10, 0, 0) for k, kind in enumerate(kinds)]
+    told_of = coverage(op_rows(facts, another_count))
+    assert told_of[0] == "at least 0 of 5 ops run on the GPU, with 0% of the multiply–accumulates"
+    assert "not placed: A (0), A (2), A (4)" in told_of[2]
 
 
 def test_a_question_without_an_answer_stays_open() -> None:
