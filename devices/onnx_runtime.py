@@ -114,7 +114,7 @@ class OnnxModel:
         import onnxruntime
 
         tensors = self._session.get_inputs()
-        self._inputs = [  # kept: what is bound is their memory, no copy of it
+        self._inputs = [  # kept: what is bound is their memory, and ONNX Runtime 1.27 does not keep it
             random_input(_shape(tensor.shape), _dtype(tensor, self._file), seed + index)
             for index, tensor in enumerate(tensors)
         ]
