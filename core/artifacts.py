@@ -355,15 +355,16 @@ class OpCost:
     """One op, in the order of execution.
 
     index: in the file; -1 for a kernel that could not be traced back to one op. layer: the Keras layer, if known.
-    cost: in `unit`, for one inference; share: of all ops together. runs_on: the part of the device that computes it,
-    where there is a choice ("cpu", "npu", "gpu"). note: why there, or what would change it.
+    cost: in `unit`, for one inference; "MACs" (multiply–accumulates) where only the op's size is known. share: of all
+    ops together. runs_on: the part of the device that computes it, where there is a choice ("cpu", "npu", "gpu"); ""
+    where that is not known. note: why there, or what would change it.
     """
 
     index: int
     op: str
     layer: str | None
     cost: float
-    unit: Literal["us", "instructions", "cycles"]
+    unit: Literal["us", "instructions", "cycles", "MACs"]
     share: float
     runs_on: str = ""
     note: str = ""
@@ -443,11 +444,26 @@ class Instructions:
 
 
 @dataclass(frozen=True)
+class DeviceParity:
+    """The same answers there? A file's outputs on the device, and those of the same runtime on the host's CPU, for the
+    same `n` random inputs.
+
+    arithmetic: what the device was told to compute in, e.g. "float32", "float16". against: the runtime on the host.
+    """
+
+    arithmetic: str
+    against: str
+    n: int
+    outputs: tuple[OutputParity, ...]
+
+
+@dataclass(frozen=True)
 class ModelLatency:
     """One file in a session. What a device cannot tell is None: a time where nothing was timed, memory, instructions.
 
-    outputs: hash (FNV-1a, 64 bits) of each output's bytes for the session's random inputs. sparsity: share of zeros
-    among the weights. energy_uj: of an inference, with all that the processor's packages drew meanwhile.
+    outputs: hash (FNV-1a, 64 bits) of each output's bytes for the session's random inputs. parity: where a device's
+    arithmetic is its own, how far that takes the outputs. sparsity: share of zeros among the weights. energy_uj: of an
+    inference, with all that the processor's packages drew meanwhile.
     """
 
     file: str
@@ -461,6 +477,7 @@ class ModelLatency:
     memory: Memory | None = None
     energy_uj: float | None = None
     outputs: tuple[str, ...] = ()
+    parity: tuple[DeviceParity, ...] = ()
     notes: tuple[str, ...] = ()
     sparsity: float | None = None
 

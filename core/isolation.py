@@ -33,11 +33,12 @@ from edgedl.core.errors import EdgedlError, StageError
 
 T = TypeVar("T")
 
-Nursery = Literal["tensorflow", "runtime"]
+Nursery = Literal["tensorflow", "runtime", "gpu"]
 
 PRELOAD: dict[Nursery, tuple[str, ...]] = {
     "tensorflow": ("tensorflow", "tf_keras"),
     "runtime": ("numpy", "ai_edge_litert.interpreter", "onnxruntime"),
+    "gpu": ("numpy",),  # which ONNX Runtime it is to be, the worker says
 }
 
 
@@ -183,7 +184,7 @@ def _started(nursery: Nursery) -> tuple[subprocess.Popen[bytes], str, bytes, int
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the caller, which then ends its children in order
-        env=os.environ | _QUIET,
+        env=os.environ | _QUIET | ({} if nursery == "gpu" else _NO_GPU),
     )
     return process, address, key, os.getpid()
 
@@ -191,9 +192,9 @@ def _started(nursery: Nursery) -> tuple[subprocess.Popen[bytes], str, bytes, int
 _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_USE_LEGACY_KERAS": "1",
-    "CUDA_VISIBLE_DEVICES": "-1",  # converters and interpreters compute on the CPU
     "PYTHONWARNINGS": "ignore",
 }
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # converters and interpreters compute on the CPU
 
 
 def _connect(nursery: Nursery) -> Connection[Any, Any]:

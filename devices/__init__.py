@@ -26,6 +26,7 @@ _MODULES = {  # a device's name → where it is, `module:variable`; imported whe
     "android": "edgedl.devices.android:device",
     "ssh": "edgedl.devices.ssh:device",
     "tpu": "edgedl.devices.edge_tpu:device",
+    "gpu": "edgedl.devices.gpu.device:device",
     "micro": "edgedl.devices.micro:device",
     "ethos-u55": "edgedl.devices.ethos:u55",
     "ethos-u65": "edgedl.devices.ethos:u65",

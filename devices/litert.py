@@ -42,7 +42,7 @@ _DTYPES = {  # litert_model_types.h, the types that an app can feed
     1: "float32", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8", 10: "float16",
     11: "float64", 13: "uint64", 16: "uint32", 17: "uint16",
 }  # fmt: skip
-_CPU = 1
+CPU, GPU = 1, 2
 _READ, _WRITE = 0, 1
 
 
@@ -89,6 +89,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {  # arguments; every one returns a sta
     "CreateOpaqueOptions": (ctypes.c_char_p, ctypes.c_void_p, _Release, _HandleOut),
     "AddOpaqueOptions": (_Handle, _Handle),
     "CreateCompiledModel": (_Handle, _Handle, _Handle, _HandleOut),
+    "CompiledModelIsNonCpuFullyAccelerated": (_Handle, ctypes.POINTER(ctypes.c_bool)),
     "GetModelSignature": (_Handle, _Size, _HandleOut),
     "GetNumSignatureInputs": (_Handle, ctypes.POINTER(_Size)),
     "GetNumSignatureOutputs": (_Handle, ctypes.POINTER(_Size)),
@@ -181,9 +182,9 @@ def _environment() -> ctypes.c_void_p:
 
 def open_session(path: Path, *, threads: int, xnnpack: bool, seed: int) -> Session:
     """Load a TFLite file, ready to be invoked on random inputs. Raises ModelError when LiteRT cannot run it."""
-    with _runtime_errors(path):
+    with runtime_errors(path):
         try:
-            return _CompiledModel(path, threads=threads, xnnpack=xnnpack, seed=seed)
+            return CompiledModel(path, threads=threads, xnnpack=xnnpack, seed=seed)
         except LiteRtError as error:
             if error.status != UNSUPPORTED:
                 raise
@@ -194,9 +195,9 @@ def profile_ops(path: Path, *, threads: int, xnnpack: bool, seed: int, seconds: 
     """Time every op of the file, for about `seconds`. Raises ModelError when LiteRT cannot run it."""
     from edgedl.devices import litert_ops
 
-    with _runtime_errors(path):
+    with runtime_errors(path):
         try:
-            model = _CompiledModel(path, threads=threads, xnnpack=xnnpack, seed=seed, profiling=True)
+            model = CompiledModel(path, threads=threads, xnnpack=xnnpack, seed=seed, profiling=True)
         except LiteRtError as error:
             if error.status != UNSUPPORTED:
                 raise
@@ -206,7 +207,7 @@ def profile_ops(path: Path, *, threads: int, xnnpack: bool, seed: int, seconds: 
     return litert_ops.tie(runs, litert_ops.read_graph(path))
 
 
-def _profile(model: _CompiledModel, seconds: float) -> list[list[tuple[int, int, int, str, int]]]:
+def _profile(model: CompiledModel, seconds: float) -> list[list[tuple[int, int, int, str, int]]]:
     """Events (type, index, subgraph, tag, µs) of each profiled run, at least three of them after a first one."""
     model.invoke()
     deadline, runs = time.monotonic() + seconds, []
@@ -215,32 +216,46 @@ def _profile(model: _CompiledModel, seconds: float) -> list[list[tuple[int, int,
     return runs
 
 
-class _CompiledModel:
-    """A model that LiteRT's `CompiledModel` runs on the CPU, with its input and output buffers."""
+class CompiledModel:
+    """A model in LiteRT's `CompiledModel`, with its input and output buffers.
+
+    accelerators: bits of `CPU` and `GPU`. gpu: options of its GPU path, as its option text has them.
+    """
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, *, threads: int, xnnpack: bool, seed: int, profiling: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        xnnpack: bool,
+        seed: int,
+        profiling: bool = False,
+        accelerators: int = CPU,
+        gpu: str = "",
+    ) -> None:
         self._path = path
         self.runtime = runtime_words(xnnpack=xnnpack)
         texts = {
             b"xnnpack": f'kernel_mode = "{"delegate" if xnnpack else "builtin"}"\nnum_threads = {threads}\n',
             b"runtime_options_string": f"enable_profiling = {'true' if profiling else 'false'}\n",
         }
+        if accelerators & GPU:
+            texts[b"gpu_options"] = gpu
         self._texts = [ctypes.create_string_buffer(text.encode()) for text in texts.values()]
         self._model = _made("CreateModelFromFile", _environment(), os.fsencode(path))
         options = _made("CreateOptions")
-        _call("SetOptionsHardwareAccelerators", options, _CPU)
+        _call("SetOptionsHardwareAccelerators", options, accelerators)
         for kind, text in zip(texts, self._texts, strict=True):
             opaque = _made("CreateOpaqueOptions", kind, ctypes.cast(text, ctypes.c_void_p), _keep)
             _call("AddOpaqueOptions", options, opaque)
         self._compiled = _made("CreateCompiledModel", _environment(), self._model, options)
         _library().LiteRtDestroyOptions(options)
         signature = _made("GetModelSignature", self._model, 0)
-        self._inputs, types = self._buffers(signature, "Input")
+        self._inputs, self._input_types = self._buffers(signature, "Input")
         self._outputs, self._output_types = self._buffers(signature, "Output")
-        for index, kind in enumerate(types):
-            self._fill(index, random_input(_shape(kind), _dtype(kind, path), seed + index))
+        self.fill(seed)
         arguments = self._compiled, 0, len(self._inputs), self._inputs, len(self._outputs), self._outputs
         self._run: Callable[[], int] = functools.partial(_library().LiteRtRunCompiledModel, *arguments)
 
@@ -260,6 +275,11 @@ class _CompiledModel:
             types.append(kind)
         return buffers, types
 
+    def fill(self, seed: int) -> None:
+        """Give it the random inputs of another seed."""
+        for index, kind in enumerate(self._input_types):
+            self._fill(index, random_input(_shape(kind), _dtype(kind, self._path), seed + index))
+
     def _fill(self, index: int, value: NDArray[Any]) -> None:
         with _locked(self._inputs[index], _WRITE) as (address, size):
             data = value.tobytes()
@@ -271,7 +291,7 @@ class _CompiledModel:
         """Run one inference."""
         status = self._run()
         if status:
-            raise _refusal(self._path, _said(), LiteRtError("RunCompiledModel", status))
+            raise _refusal(self._path, said(), LiteRtError("RunCompiledModel", status))
 
     def outputs(self) -> list[NDArray[Any]]:
         """What the last inference gave, in the order of the signature."""
@@ -284,18 +304,39 @@ class _CompiledModel:
                 found.append(stored.reshape(_shape(kind)))
         return found
 
+    def fetch(self) -> None:
+        """Have the outputs where this process can read them; waits for a device that has not finished."""
+        for buffer in self._outputs:
+            with _locked(buffer, _READ):
+                pass
+
     def profiled_invoke(self) -> list[tuple[int, int, int, str, int]]:
         """Run one inference; (event type, index, subgraph, tag, µs) of what LiteRT's profiler saw in it."""
+        profiler = self.start_profiling()
+        self.invoke()
+        return self.stop_profiling(profiler)
+
+    def start_profiling(self) -> ctypes.c_void_p:
+        """Have the profiler see what runs from now on."""
         profiler = _made("CompiledModelGetProfiler", self._compiled)
         _call("ResetProfiler", profiler)
         _call("StartProfiler", profiler)
-        self.invoke()
+        return profiler
+
+    def stop_profiling(self, profiler: ctypes.c_void_p) -> list[tuple[int, int, int, str, int]]:
+        """What the profiler saw since it was started, an inference that failed included."""
         _call("StopProfiler", profiler)
         number = ctypes.c_int()
         _call("GetNumProfilerEvents", profiler, ctypes.byref(number))
         events = (_Event * number.value)()
         _call("GetProfilerEvents", profiler, number.value, events)
         return [(e.type, e.index, e.subgraph, e.tag.decode(errors="replace"), e.elapsed_us) for e in events]
+
+    def is_fully_on_gpu(self) -> bool:
+        """Whether no op is left to the CPU."""
+        answer = ctypes.c_bool()
+        _call("CompiledModelIsNonCpuFullyAccelerated", self._compiled, ctypes.byref(answer))
+        return answer.value
 
     def close(self) -> None:
         """Release the model and its buffers."""
@@ -376,16 +417,16 @@ def _locked(buffer: int, mode: int) -> Generator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _runtime_errors(path: Path) -> Generator[None]:
+def runtime_errors(path: Path) -> Generator[None]:
     """Turn a failure of the runtime into one ModelError with the reason that it gave on standard error."""
-    before = len(_said())
+    before = len(said())
     try:
         yield
     except LiteRtError as error:
-        raise _refusal(path, _said()[before:], error) from None
+        raise _refusal(path, said()[before:], error) from None
 
 
-def _said() -> str:
+def said() -> str:
     """What native code has written to standard error, where that is a file (as it is in an isolated child)."""
     if not stat.S_ISREG(os.fstat(2).st_mode):
         return ""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NAME = "ONNX Runtime"
 PACKAGE = "onnxruntime"
 MODULE = "onnxruntime"
+CPU = "CPUExecutionProvider"
 
 _ERRORS_ONLY = 3
 _DTYPES = {
@@ -51,18 +52,18 @@ def open_session(path: Path, *, threads: int, xnnpack: bool, seed: int) -> Sessi
     Raises ModelError when ONNX Runtime cannot run it.
     """
     del xnnpack
-    return _OnnxModel(path, _options(threads), seed)
+    return OnnxModel(path, session_options(threads), seed)
 
 
 def profile_ops(path: Path, *, threads: int, xnnpack: bool, seed: int, seconds: float) -> OpTimes:
     """Time every op of the file, for about `seconds`. Raises ModelError when ONNX Runtime cannot run it."""
     del xnnpack
     with tempfile.TemporaryDirectory(prefix="edgedl-") as folder:
-        options = _options(threads)
+        options = session_options(threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        model = _OnnxModel(path, options, seed)
+        model = OnnxModel(path, options, seed)
         model.invoke()
         deadline, runs = time.monotonic() + seconds, 0
         while runs < 3 or (time.monotonic() < deadline and runs < 400):
@@ -72,7 +73,8 @@ def profile_ops(path: Path, *, threads: int, xnnpack: bool, seed: int, seconds: 
         return tie(events, runs, read_graph(path), read_graph(Path(folder) / "optimized.onnx"))
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How every session is opened."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -84,26 +86,40 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-class _OnnxModel:
-    """A model in an inference session, its inputs and outputs bound to memory that stays."""
+class OnnxModel:
+    """A model in an inference session, its inputs and outputs bound to the host's memory. providers: by preference."""
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, options: onnxruntime.SessionOptions, seed: int) -> None:
+    def __init__(
+        self, path: Path, options: onnxruntime.SessionOptions, seed: int, providers: Sequence[str] = (CPU,)
+    ) -> None:
         import onnxruntime
 
-        self.runtime = f"{version()} CPU"
         self._file = path.name
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(path, options, providers=list(providers))
+            self.providers = self._session.get_providers()
+            first = self.providers[0].removesuffix("ExecutionProvider")
+            self.runtime = f"{NAME} {onnxruntime.__version__} {first}"
             self._binding = self._session.io_binding()
-            for index, tensor in enumerate(self._session.get_inputs()):
-                value = random_input(_shape(tensor.shape), _dtype(tensor, self._file), seed + index)
-                self._binding.bind_ortvalue_input(tensor.name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
+            self.fill(seed)
             for tensor in self._session.get_outputs():
                 self._binding.bind_output(tensor.name)
         except Exception as error:  # its exceptions have no common base
             raise self._refusal(error) from None
+
+    def fill(self, seed: int) -> None:
+        """Give it the random inputs of another seed."""
+        import onnxruntime
+
+        tensors = self._session.get_inputs()
+        self._inputs = [  # kept: what is bound is their memory, and ONNX Runtime 1.27 does not keep it
+            random_input(_shape(tensor.shape), _dtype(tensor, self._file), seed + index)
+            for index, tensor in enumerate(tensors)
+        ]
+        for tensor, value in zip(tensors, self._inputs, strict=True):
+            self._binding.bind_ortvalue_input(tensor.name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
 
     def invoke(self) -> None:
         """Run one inference."""
@@ -129,6 +145,12 @@ class _OnnxModel:
         return ModelError(
             f"ONNX Runtime cannot run {self._file}", received=reason.removeprefix("[ONNXRuntimeError] : ")
         )
+
+
+def reason_in(said: str) -> str:
+    """The first error of ONNX Runtime's log; "" without one."""
+    lines = [line.partition("] ")[2].strip() for line in said.splitlines() if "[E:onnxruntime" in line]
+    return lines[0][:300] if lines else ""
 
 
 def _shape(shape: Iterable[int | str | None]) -> list[int]:

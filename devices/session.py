@@ -21,9 +21,11 @@ from edgedl.devices.energy import energy_per_call_uj
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RUNTIMES = {  # a file's format → the module that runs it
+RUNTIMES = {  # a file's format, and where it runs if not on the CPU → the module that runs it
     "tflite": "edgedl.devices.litert",
     "onnx": "edgedl.devices.onnx_runtime",
+    "tflite/gpu": "edgedl.devices.gpu.litert_gpu",
+    "onnx/gpu": "edgedl.devices.gpu.onnx_gpu",
 }
 
 BLOCK_S = 0.004  # a block is about this long: short against the drift of a busy machine, long against a timer
@@ -75,7 +77,7 @@ def runtime_of(file_format: str) -> Runtime:
     """The runtime for a format. Raises ModelError for a format that no runtime here takes."""
     if file_format not in RUNTIMES:
         raise ModelError(
-            "this device runs no such file", required=f"one of {', '.join(RUNTIMES)}", received=f"a {file_format} file"
+            "this device runs no such file", required="one of tflite, onnx", received=f"a {file_format} file"
         )
     runtime: Any = importlib.import_module(RUNTIMES[file_format])
     return runtime

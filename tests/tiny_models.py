@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,100 @@ def dense_onnx(path: Path, layers: int, width: int = 256, *, op: str = "Relu") -
 def model_file(path: Path) -> ModelFile:
     """The file with its facts, as a device is handed it."""
     return ModelFile(path, inspect_file(path))
+
+
+def chain_tflite(path: Path, kinds: Sequence[str], width: int = 16) -> Path:
+    """Ops one after the other, [1, width] → [1, width].
+
+    kinds: "FULLY_CONNECTED" with ReLU, "STRIDED_SLICE" of everything ("STRIDED_SLICE-": of row 0, without its axis), or
+    any op that takes one tensor and no options.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    rng = np.random.default_rng(7)
+    weights = rng.normal(0, width**-0.5, (width, width)).astype("<f4").tobytes()
+    words = [np.array(pair, "<i4").tobytes() for pair in ([0, 0], [1, width], [1, 1])]
+    buffers = [schema.BufferT(), *(schema.BufferT(data=data) for data in (weights, bytes(4 * width), *words))]
+
+    def tensor(name: str, shape: list[int], buffer: int = 0, kind: int = schema.TensorType.FLOAT32):
+        return schema.TensorT(name=name, shape=np.array(shape, np.int32), buffer=buffer, type=kind)
+
+    tensors = [tensor("w", [width, width], 1), tensor("b", [width], 2)]
+    tensors += [tensor(name, [2], 3 + k, schema.TensorType.INT32) for k, name in enumerate(("begin", "end", "step"))]
+    tensors.append(tensor("x", [1, width]))
+    names = sorted({kind.removesuffix("-") for kind in kinds})
+    operators = []
+    for k, kind in enumerate(kinds):
+        constants, options, options_type = [], None, 0
+        if kind == "FULLY_CONNECTED":
+            constants, options_type = [0, 1], schema.BuiltinOptions.FullyConnectedOptions
+            options = schema.FullyConnectedOptionsT(fusedActivationFunction=schema.ActivationFunctionType.RELU)
+        elif kind.startswith("STRIDED_SLICE"):
+            constants, options_type = [2, 3, 4], schema.BuiltinOptions.StridedSliceOptions
+            options = schema.StridedSliceOptionsT(shrinkAxisMask=int(kind.endswith("-")))
+        tensors.append(tensor(f"tiny/op_{k}", [width] if kind.endswith("-") else [1, width]))
+        code = names.index(kind.removesuffix("-"))
+        inputs = [len(tensors) - 2, *constants]
+        operators.append(
+            schema.OperatorT(code, inputs, [len(tensors) - 1], builtinOptionsType=options_type, builtinOptions=options)
+        )
+    numbers = [getattr(schema.BuiltinOperator, name) for name in names]
+    codes = [schema.OperatorCodeT(builtinCode=n, deprecatedBuiltinCode=min(n, 127)) for n in numbers]
+    return _write_tflite(path, codes, tensors, buffers, operators, 5)
+
+
+def conv_tflite(path: Path) -> Path:
+    """CONV_2D 3×3 with ReLU, MEAN over the image, [1, 8, 8, 4] → [1, 8]."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    rng = np.random.default_rng(7)
+    weights = rng.normal(0, 0.2, (8, 3, 3, 4)).astype("<f4").tobytes()
+    axes = np.array([1, 2], "<i4").tobytes()
+    buffers = [schema.BufferT(), *(schema.BufferT(data=data) for data in (weights, bytes(32), axes))]
+    tensors = [
+        schema.TensorT(name=name, shape=np.array(shape, np.int32), buffer=buffer, type=kind)
+        for name, shape, buffer, kind in (
+            ("w", [8, 3, 3, 4], 1, schema.TensorType.FLOAT32),
+            ("b", [8], 2, schema.TensorType.FLOAT32),
+            ("axes", [2], 3, schema.TensorType.INT32),
+            ("x", [1, 8, 8, 4], 0, schema.TensorType.FLOAT32),
+            ("tiny/conv/Relu", [1, 8, 8, 8], 0, schema.TensorType.FLOAT32),
+            ("tiny/mean/Mean", [1, 8], 0, schema.TensorType.FLOAT32),
+        )
+    ]
+    conv = schema.Conv2DOptionsT(strideW=1, strideH=1, dilationWFactor=1, dilationHFactor=1)
+    conv.fusedActivationFunction = schema.ActivationFunctionType.RELU
+    operators = [
+        schema.OperatorT(
+            0, [3, 0, 1], [4], builtinOptionsType=schema.BuiltinOptions.Conv2DOptions, builtinOptions=conv
+        ),
+        schema.OperatorT(
+            1,
+            [4, 2],
+            [5],
+            builtinOptionsType=schema.BuiltinOptions.ReducerOptions,
+            builtinOptions=schema.ReducerOptionsT(),
+        ),
+    ]
+    codes = [
+        schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=number)
+        for number in (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.MEAN)
+    ]
+    return _write_tflite(path, codes, tensors, buffers, operators, 3)
+
+
+def _write_tflite(path: Path, codes: list, tensors: list, buffers: list, operators: list, first: int) -> Path:
+    """A file with one graph, from tensor number `first` to the last one."""
+    from ai_edge_litert import schema_py_generated as schema
+    from flatbuffers import Builder
+
+    last = len(tensors) - 1
+    graph = schema.SubGraphT(tensors=tensors, inputs=[first], outputs=[last], operators=operators)
+    signature = schema.SignatureDefT(
+        inputs=[schema.TensorMapT("x", first)], outputs=[schema.TensorMapT("y", last)], signatureKey="serving_default"
+    )
+    model = schema.ModelT(version=3, operatorCodes=codes, subgraphs=[graph], buffers=buffers, signatureDefs=[signature])
+    builder = Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path

@@ -63,7 +63,7 @@ def render(facts: dict[str, Any]) -> str:
             [
                 (model["file"], Markup(charts.op_bars_svg(model["ops"], f"{model['file']} on {session['device']}")))
                 for model in session["models"]
-                if model["ops"]
+                if model["ops"] and model["ops"][0]["unit"] != "MACs"  # a size, not a cost
             ]
             for session in facts["latency"]
         ],

@@ -192,6 +192,19 @@ def test_several_devices_each_have_their_figures(run: Run, tmp_path: Path):
     assert len(ids) == len(set(ids))
 
 
+def test_a_device_that_times_nothing_shows_no_time_and_draws_no_sizes_as_costs(run: Run, tmp_path: Path):
+    models = [
+        replace(one, timing=None, memory=None, ops=tuple(replace(op, unit="MACs", runs_on="gpu") for op in one.ops))
+        for one in run.latency[0].models
+    ]
+    gpu = replace(run.latency[0], name="gpu", device="gpu", hardware="SwiftShader", models=tuple(models))
+    page = Page(write_report(replace(run, folder=tmp_path, latency=(replace(gpu, obtained="emulated"),))).read_text())
+    assert "SwiftShader" in page.text
+    assert "Cost per op" not in page.text
+    assert "Fastest inference" not in page.text
+    assert not re.search(r"p10 latency", page.text)
+
+
 def test_a_place_that_cannot_be_written_to_is_one_error(run: Run, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
