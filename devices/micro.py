@@ -24,6 +24,7 @@ from edgedl.core.files import sha256_of
 from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import version_of
+from edgedl.devices import litert, parity
 from edgedl.devices.checks import check_available, check_formats
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import latency_report
@@ -88,9 +89,12 @@ def _latency(file: ModelFile, plan: SamplingPlan) -> ModelLatency:
 
     ran: Ran = there(run_in_smallest_arena)
     try:
-        told = _compared(ran.outputs, there(host_outputs))
+        names = [tensor.name for tensor in file.facts.outputs]
+        against = f"{litert.version()} on this computer's CPU"
+        compared = [parity.parity("the file's types", against, names, [ran.outputs], [there(host_outputs)])]
+        told = parity.words(compared, "TFLM")
     except EdgedlError as error:
-        told = f"not compared: {error}"
+        compared, told = [], [f"outputs not compared: {error}"]
     kinds = sorted({op.op for op in file.facts.ops})
     return ModelLatency(
         file=file.path.name,
@@ -98,30 +102,15 @@ def _latency(file: ModelFile, plan: SamplingPlan) -> ModelLatency:
         size_bytes=file.facts.size_bytes,
         runtime=f"TFLM {version_of(PACKAGE)}",
         ops=(),
+        parity=tuple(compared),
         memory=Memory(ran.arena_bytes, "smallest tensor arena, on a 64-bit host"),
         notes=(
             f"arena: {ran.head_bytes:,} bytes of activations and scratch, {ran.tail_bytes:,} of bookkeeping, which "
             "32-bit pointers make smaller; the rest is needed while memory is planned",
             f"kinds of op that the resolver must hold: {len(kinds)} ({', '.join(kinds)})",
-            told,
+            *told,
         ),
     )
-
-
-def _compared(outputs: Sequence[Any], expected: Sequence[Any]) -> str:
-    """A sentence on how TFLM's outputs differ from LiteRT's."""
-    import numpy as np
-
-    if all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(outputs, expected, strict=True)):
-        return "outputs equal LiteRT's on this host bit for bit, on random inputs"
-    pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(outputs, expected, strict=True)]
-    largest = max(float(np.abs(a - b).max(initial=0.0)) for a, b in pairs)
-    if all(a.dtype.kind in "iu" for a in outputs):
-        return (
-            f"outputs differ from LiteRT's on this host by at most {largest:g} steps of the integers, on random inputs"
-        )
-    peak = max(float(np.abs(b).max(initial=0.0)) for _, b in pairs) or 1.0
-    return f"outputs differ from LiteRT's on this host by at most {largest / peak:.2g} of the largest, on random inputs"
 
 
 # --- in a process of its own -------------------------------------------------------------------------------------

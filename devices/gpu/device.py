@@ -22,9 +22,9 @@ from edgedl.core.files import sha256_of
 from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import version_of
-from edgedl.devices import cpu, litert, litert_ops, onnx_runtime, session
+from edgedl.devices import cpu, litert, litert_ops, onnx_runtime, parity, session
 from edgedl.devices.checks import check_available, check_formats
-from edgedl.devices.gpu import litert_gpu, onnx_gpu, parity, placement, vulkan
+from edgedl.devices.gpu import litert_gpu, onnx_gpu, placement, vulkan
 from edgedl.devices.gpu.placement import Place
 from edgedl.devices.gpu.rows import coverage, op_rows
 from edgedl.devices.gpu.setup import set_up
@@ -289,7 +289,7 @@ def _latency(
     file: ModelFile, found: _Found, timed: Sequence[Timed], plan: SamplingPlan, no_latency: str
 ) -> ModelLatency:
     ops = op_rows(file.facts.ops, found.places)
-    notes = [*coverage(ops), *found.notes, *parity.words(found.parity)]
+    notes = [*coverage(ops), *found.notes, *parity.words(found.parity, "the GPU")]
     if no_latency:
         notes.append(f"no latency: {no_latency}")
     return ModelLatency(

@@ -16,11 +16,11 @@ from edgedl.core.artifacts import DeviceParity
 from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.devices import litert
 from edgedl.devices.gpu import vulkan
-from edgedl.devices.gpu.parity import EXAMPLES, Outputs, parity
 from edgedl.devices.gpu.placement import Told, kernels_before, read_log
 from edgedl.devices.gpu.single_op import cut_out
 from edgedl.devices.litert import CPU, GPU, CompiledModel, LiteRtError
 from edgedl.devices.litert_ops import Event
+from edgedl.devices.parity import EXAMPLES, Outputs, parity
 from edgedl.devices.session import Session
 
 LIBRARY = "libLiteRtWebGpuAccelerator.so"

@@ -19,10 +19,10 @@ from edgedl.core.errors import UnavailableError
 from edgedl.core.provenance import version_of
 from edgedl.devices import litert, onnx_runtime
 from edgedl.devices.gpu import vulkan
-from edgedl.devices.gpu.parity import EXAMPLES, Outputs, parity
 from edgedl.devices.gpu.placement import Place
 from edgedl.devices.native import cache_folder
 from edgedl.devices.onnx_runtime import Node, OnnxModel, owner, read_graph
+from edgedl.devices.parity import EXAMPLES, Outputs, parity
 from edgedl.devices.session import Session
 
 CUDA, WEBGPU, CPU = "CUDAExecutionProvider", "WebGpuExecutionProvider", "CPUExecutionProvider"

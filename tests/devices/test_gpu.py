@@ -16,9 +16,9 @@ from tests.tiny_models import chain_tflite, conv_tflite, dense_onnx, dense_tflit
 from edgedl.core.errors import ExitCode, ModelError, StageError, UnavailableError
 from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import OpFacts
-from edgedl.devices import SamplingPlan, find_device
+from edgedl.devices import SamplingPlan, find_device, parity
 from edgedl.devices.gpu import device as gpu_device
-from edgedl.devices.gpu import litert_gpu, onnx_gpu, parity, placement, vulkan
+from edgedl.devices.gpu import litert_gpu, onnx_gpu, placement, vulkan
 from edgedl.devices.gpu.placement import ONE_PART, Told
 from edgedl.devices.gpu.rows import coverage, op_rows
 from edgedl.devices.litert_ops import Graph, GraphOp
@@ -303,10 +303,10 @@ def test_wrong_answers_are_called_wrong() -> None:
     right = [[np.array([1.0, 2.0])]]
     near = parity.parity("float32", "the CPU", ["y"], [[np.array([1.0, 2.0002])]], right)
     assert near.outputs[0].relative_error == pytest.approx(1e-4)
-    assert len(parity.words([near])) == 1
+    assert len(parity.words([near], "the GPU")) == 1
     for wrong in (2.5, np.nan, np.inf):
         far = parity.parity("float16", "the CPU", ["y"], [[np.array([1.0, wrong])]], right)
-        assert "not the CPU's in float16" in parity.words([near, far])[1]
+        assert "not the CPU's in float16" in parity.words([near, far], "the GPU")[1]
 
 
 def test_the_version_that_setup_brings_is_the_one_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

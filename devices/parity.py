@@ -48,14 +48,17 @@ def _difference(name: str, found: Sequence[NDArray[Any]], reference: Sequence[ND
     )
 
 
-def words(found: Sequence[DeviceParity]) -> list[str]:
+def words(found: Sequence[DeviceParity], where: str) -> list[str]:
     """ "outputs differ from the CPU's by at most 2.8e-07 (float32), 2.0e-03 (float16) of the largest …", and a warning
-    where that is no rounding."""
+    where that is no rounding. where: whose outputs, e.g. "the GPU"."""
     if not found:
         return []
+    on = f"on {found[0].n} random input{'s' if found[0].n > 1 else ''}"
     worst = {one.arithmetic: max((output.relative_error for output in one.outputs), default=0.0) for one in found}
+    if not any(worst.values()):
+        return [f"outputs equal the CPU's, {on}"]
     told = ", ".join(f"{error:.1e} ({arithmetic})" for arithmetic, error in worst.items())
-    sentences = [f"outputs differ from the CPU's by at most {told} of the largest, on {found[0].n} random inputs"]
+    sentences = [f"outputs differ from the CPU's by at most {told} of the largest, {on}"]
     if wrong := [arithmetic for arithmetic, error in worst.items() if not error <= NOT_ROUNDING]:
-        sentences.append(f"the GPU's answers are not the CPU's in {', '.join(wrong)}: judge this file there before use")
+        sentences.append(f"{where}'s answers are not the CPU's in {', '.join(wrong)}: judge this file there before use")
     return sentences
