@@ -76,9 +76,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
         examined = [_examine(file, plan, OPS_SHARE * plan.budget_s / len(files)) for file in files]
         deadline = started + 0.95 * plan.budget_s  # the rest is for the intervals
         sampled = Sampled(functools.partial(_time_all, files, plan), plan, processes=PROCESSES, deadline=deadline)
-        while not sampled.stopped:
-            sampled.take()
-            bar.update(time.monotonic() - started, f"{sampled.processes} processes")
+        sampled.take_all(bar, started)
     models = [
         _latency(file, timed, seen, runtime_bytes[file.format], plan)
         for file, timed, seen in zip(files, sampled.by_file, examined, strict=True)

@@ -15,7 +15,7 @@ import importlib.util
 import os
 import stat
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -349,17 +349,26 @@ class CompiledModel:
 class InterpreterModel:
     """A model with state, in the wheel's Python Interpreter (the C API's loader refuses variable tensors)."""
 
-    def __init__(self, path: Path, *, threads: int, xnnpack: bool, seed: int) -> None:
+    on = "Interpreter"
+    notes: tuple[str, ...] = (
+        "holds state in variable tensors, which LiteRT's CompiledModel refuses: ran in its Interpreter",
+    )
+
+    def __init__(
+        self, path: Path, *, threads: int, xnnpack: bool, seed: int, delegates: Sequence[Any] | None = None
+    ) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         self._path = path
         kernels = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        self.runtime = runtime_words("Interpreter", xnnpack=xnnpack)
-        self.notes: tuple[str, ...] = (
-            "holds state in variable tensors, which LiteRT's CompiledModel refuses: ran in its Interpreter",
-        )
+        self.runtime = runtime_words(self.on, xnnpack=xnnpack)
         try:
-            self._interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=kernels)
+            self._interpreter = Interpreter(
+                str(path),
+                num_threads=threads,
+                experimental_op_resolver_type=kernels,
+                experimental_delegates=delegates,
+            )
             self._interpreter.allocate_tensors()
             for index, tensor in enumerate(self._interpreter.get_input_details()):
                 value = random_input(tuple(tensor["shape"]), tensor["dtype"].__name__, seed + index)

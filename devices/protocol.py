@@ -99,4 +99,7 @@ class Installable(Protocol):
 class Undisturbed(Protocol):
     """A device whose figures stay the same however busy this computer is: several such work side by side."""
 
-    undisturbed: bool
+    @property
+    def undisturbed(self) -> bool:
+        """Whether they do now."""
+        ...

@@ -209,9 +209,7 @@ def profile_remotely(
         there = driver(folder)
         found = there.examine()
         sampled = Sampled(there.time_all, plan, processes=PROCESSES, deadline=time.monotonic() + plan.budget_s)
-        while not sampled.stopped:
-            sampled.take()
-            bar.update(time.monotonic() - started, f"{sampled.processes} processes")
+        sampled.take_all(bar, started)
         after = conditions()
     models = [
         ModelLatency(

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from edgedl.core.console import Progress
 from edgedl.core.statistics import Blocks, Interval, quantile_intervals, quantile_ratio
 from edgedl.devices.protocol import SamplingPlan
 from edgedl.devices.results import blocks_of
@@ -59,6 +60,12 @@ class Sampled:
     def warm_up(self) -> int:
         """The most inferences before a first sample."""
         return max(entry.warm_up for entries in self.by_process for entry in entries)
+
+    def take_all(self, bar: Progress, started: float) -> None:
+        """Take processes until it stops; the bar shows the seconds since `started` (monotonic)."""
+        while not self.stopped:
+            self.take()
+            bar.update(time.monotonic() - started, f"{self.processes} processes")
 
     def take(self) -> None:
         """Time all files in one more process, and look at what there is if this is a moment to look."""

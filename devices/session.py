@@ -26,6 +26,7 @@ RUNTIMES = {  # a file's format, and where it runs if not on the CPU → the mod
     "onnx": "edgedl.devices.onnx_runtime",
     "tflite/gpu": "edgedl.devices.gpu.litert_gpu",
     "onnx/gpu": "edgedl.devices.gpu.onnx_gpu",
+    "tflite/edge-tpu": "edgedl.devices.edge_tpu_runtime",
 }
 
 BLOCK_S = 0.004  # a block is about this long: short against the drift of a busy machine, long against a timer

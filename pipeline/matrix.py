@@ -26,7 +26,8 @@ def profile_on_all(
     Devices that time this computer work alone, after all others. Raises UnavailableError, before any begins, when a
     name is unknown.
     """
-    undisturbed = {name: isinstance(find_device(name)[0], Undisturbed) for name in devices}
+    found = {name: find_device(name)[0] for name in devices}
+    undisturbed = {name: isinstance(one, Undisturbed) and one.undisturbed for name, one in found.items()}
     interrupted = threading.Event()
 
     def take(name: str) -> LatencyReport | EdgedlError:
@@ -46,12 +47,12 @@ def profile_on_all(
             if apart
         }
         try:
-            found = {name: session.result() for name, session in running.items()}
+            done = {name: session.result() for name, session in running.items()}
         except KeyboardInterrupt:
             interrupted.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return [found[name] if name in found else take(name) for name in devices]
+    return [done[name] if name in done else take(name) for name in devices]
 
 
 class _Interruptible:

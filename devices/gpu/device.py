@@ -143,9 +143,7 @@ def _sample(files: Sequence[ModelFile], plan: SamplingPlan, take: Callable[[floa
     with reporter().progress(f"profiling {names} on the GPU", plan.budget_s) as bar:
         began = time.monotonic()
         sampled = Sampled(take, plan, processes=PROCESSES, deadline=began + plan.budget_s)
-        while not sampled.stopped:
-            sampled.take()
-            bar.update(time.monotonic() - began, f"{sampled.processes} processes")
+        sampled.take_all(bar, began)
     return sampled
 
 

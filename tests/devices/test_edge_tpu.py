@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,8 @@ import pytest
 from tests.shared_data import shared
 from tests.tiny_models import dense_onnx, dense_tflite, model_file
 
-from edgedl.core.errors import ModelError
+from edgedl.core import isolation
+from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.devices import SamplingPlan
 from edgedl.devices.edge_tpu import ON_CHIP_BYTES, device, estimate
 from edgedl.devices.edge_tpu_ops import TpuOp, TpuTensor, placed, refusal
@@ -85,12 +87,72 @@ def test_weights_beyond_the_chip_cost_time() -> None:
     assert estimate(streams).latency_us.value > 2 * estimate(fits).latency_us.value
 
 
-def test_the_compiler_decides_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that prints what edgetpu_compiler prints; what it writes is the file as it was."""
     table = "Operator           Count      Status\n\nFULLY_CONNECTED    2          Mapped to Edge TPU\n"
-    fake = tmp_path / "edgetpu_compiler"
-    fake.write_text(f"#!/bin/sh\ncat <<'END'\n{table}END\n")
+    fake = folder / "edgetpu_compiler"
+    fake.write_text(f'#!/bin/sh\ncp "$4" "$3/$(basename "$4" .tflite)_edgetpu.tflite"\ncat <<\'END\'\n{table}END\n')
     fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    (model,) = device.profile([model_file(dense_tflite(tmp_path / "m.tflite", 2))], SamplingPlan()).models
-    assert {op.runs_on for op in model.ops} == {"tpu"}
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return fake
+
+
+def test_the_compiler_decides_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = compiler(tmp_path, monkeypatch)
+    report = device.profile([model_file(dense_tflite(tmp_path / "m.tflite", 2))], SamplingPlan())
+    assert report.obtained == "estimated"
+    assert {op.runs_on for op in report.models[0].ops} == {"tpu"}
     assert str(fake) in device.status().detail
+
+
+RUNTIME = """
+#include <stdint.h>
+#include <stdlib.h>
+/* A delegate (tensorflow/lite/core/c/common.h, TfLiteDelegate) that is asked, and takes nothing. */
+struct delegate { void *data; int (*prepare)(void *, void *); void *a, *b, *c; int64_t flags; void *d; };
+static int prepare(void *context, void *delegate) { (void)context; (void)delegate; return 0; }
+void *tflite_plugin_create_delegate(char **keys, char **values, size_t n, void (*report)(const char *)) {
+  (void)keys; (void)values; (void)n;
+  if (getenv("NO_EDGE_TPU")) { report("no device"); return 0; }
+  struct delegate *made = calloc(1, sizeof *made);
+  made->prepare = prepare;
+  return made;
+}
+void tflite_plugin_destroy_delegate(void *delegate) { free(delegate); }
+"""
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library with the entry points of libedgetpu: what is tested is the way there and back."""
+    source, library = tmp_path / "edgetpu.c", tmp_path / "libedgetpu.so"
+    source.write_text(RUNTIME)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    compiler(tmp_path, monkeypatch)
+    monkeypatch.setenv("EDGEDL_EDGETPU", str(library))
+    return library
+
+
+def test_with_compiler_and_runtime_files_are_timed_through_the_delegate(runtime: Path, tmp_path: Path) -> None:
+    assert not device.undisturbed
+    files = [model_file(dense_tflite(tmp_path / f"{layers}.tflite", layers)) for layers in (2, 8)]
+    report = device.profile(files, SamplingPlan(budget_s=2.0))
+    assert report.obtained == "measured"
+    assert report.runtimes["libedgetpu"] == str(runtime)
+    small, large = report.models
+    assert "Edge TPU" in small.runtime
+    assert large.timing is not None
+    assert large.timing.ratio is not None
+    assert large.timing.ratio.low > 1
+    assert small.estimate is None
+    assert {op.unit for op in small.ops} == {"MACs"}
+
+
+def test_without_an_edge_tpu_the_runtime_s_word_arrives(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_EDGE_TPU", "1")
+    isolation._close_nurseries()  # the next one sees the environment as it is now
+    with pytest.raises(UnavailableError, match=r"finds no Edge TPU.*no device.*plugged in"):
+        device.profile([model_file(dense_tflite(tmp_path / "m.tflite", 2))], SamplingPlan(budget_s=2.0))
+    isolation._close_nurseries()
