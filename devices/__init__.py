@@ -25,6 +25,7 @@ _MODULES = {  # a device's name → where it is, `module:variable`; imported whe
     "arm64": "edgedl.devices.arm64.device:device",
     "android": "edgedl.devices.android:device",
     "ssh": "edgedl.devices.ssh:device",
+    "web": "edgedl.devices.web.device:device",
     "tpu": "edgedl.devices.edge_tpu:device",
     "ethos-u55": "edgedl.devices.ethos:u55",
     "ethos-u65": "edgedl.devices.ethos:u65",
