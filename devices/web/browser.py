@@ -20,7 +20,8 @@ from edgedl.core.errors import StageError, UnavailableError
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 VARIABLE = "EDGEDL_CHROMIUM"
 """Names another browser: a command, with options if need be."""
@@ -170,11 +171,12 @@ def started(command: Sequence[str], flags: Sequence[str]) -> Generator[Chromium]
 
 def _not_started(path: str, message: str) -> UnavailableError:
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    telling = [line for line in lines if "ERROR" in line or "FATAL" in line or "rror:" in line or "andbox" in line]
-    sandbox = "andbox" in message
+    said = [line.partition("[err]")[2].strip() for line in lines if "[err]" in line]  # its standard error
+    telling = [line for line in said if "ERROR" in line or "FATAL" in line] or said or lines
+    sandbox = any("andbox" in line for line in said)
     return UnavailableError(
         f"the browser {path} does not start",
         required=f"a Chromium, Chrome or Edge that runs headless ({VARIABLE} names another)",
-        received=(telling or lines or ["no reason given"])[0][:300],
+        received=(telling or ["no reason given"])[0][:300],
         advice=f'Where the system forbids its sandbox: {VARIABLE}="{path} --no-sandbox"' if sandbox else None,
     )

@@ -94,7 +94,7 @@ class Pages:
         self.each.append([one["each"] for one in found])
         for one in found:
             if one["cold"]:
-                self.cold[one["index"]].append((one["load_us"], one["first_us"]))
+                self.cold.setdefault(one["index"], []).append((one["load_us"], one["first_us"]))
         return [
             Timed(
                 runtime_words(file, self.target),
