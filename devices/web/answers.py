@@ -90,8 +90,21 @@ def complaints(said: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(found))[:300]
 
 
-def placement(file: ModelFile, accelerated: bool | None, said: Sequence[str]) -> str:
-    """Which part of the file the GPU runs, as far as the runtime tells."""
+def reason(thrown: str, said: Sequence[str]) -> str:
+    """Why a file does not run, in a line: what was thrown, without LiteRT's places in its sources, and what it hid."""
+    words = re.sub(r"(└\s*)?ERROR: \[[^\]]*\]\s*", "", thrown)
+    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
+    found = [" ".join(words.split()), complaints(said)]
+    return "; ".join(part for part in found if part)[:400] or (errors or ["no reason given"])[-1][:400]
+
+
+_SPLIT = re.compile(r"(\d+|No) operations will run on the GPU, and (?:the remaining|all) (\d+) operations")
+_REFUSED = re.compile(r"(?!ERROR|INFO|WARNING)([A-Z][A-Z0-9_]+): (.+)")
+
+
+def placement(file: ModelFile, said: Sequence[str]) -> str:
+    """Which part of the file the GPU runs, by the runtime's own log. (LiteRT.js's `isFullyAccelerated` is true where
+    nothing runs there.)"""
     if file.format == "onnx":
         placed = [match for line in said if (match := re.search(r"laced on \[(\w+)\]\. Number of nodes: (\d+)", line))]
         gpu = sum(int(match[2]) for match in placed if match[1].startswith("WebGpu"))
@@ -99,6 +112,14 @@ def placement(file: ModelFile, accelerated: bool | None, said: Sequence[str]) ->
         if not total:
             return "ONNX Runtime Web does not tell which nodes the GPU runs"
         return f"the GPU runs {'all' if gpu == total else gpu} of {total} nodes, as ONNX Runtime fused them"
-    if accelerated:
-        return "the GPU runs the whole file"
-    return "LiteRT.js does not run the whole file on the GPU: the rest, or all of it, is on the CPU"
+    split = next((match for line in said if (match := _SPLIT.match(line))), None)
+    if split is None:
+        whole = any("WebGPU-based API" in line for line in said)
+        return "the GPU runs the whole file" if whole else "LiteRT.js does not tell what the GPU runs"
+    gpu, cpu = 0 if split[1] == "No" else int(split[1]), int(split[2])
+    why: dict[str, str] = {}
+    for line in said:
+        if match := _REFUSED.match(line):
+            why.setdefault(match[1], match[2])
+    reasons = "; ".join(f"{kind}: {words}" for kind, words in why.items())[:600]
+    return f"the GPU runs {gpu or 'none'} of {gpu + cpu} ops, the CPU the rest ({reasons})"

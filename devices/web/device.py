@@ -143,7 +143,7 @@ def _notes(pages: Pages, index: int, seen: Seen, plan: SamplingPlan, *, timed: b
     file, on_gpu = pages.files[index], pages.target == "webgpu"
     notes: list[str] = []
     if on_gpu:
-        notes.append(answers.placement(file, seen.accelerated, seen.said))
+        notes.append(answers.placement(file, seen.said))
     notes += answers.compared(file, seen.outputs, plan, always=on_gpu)
     if on_gpu and not timed:
         notes.append(f"not timed: WebGPU is software here ({pages.about.adapter}), whose latency is no GPU's")

@@ -10,7 +10,7 @@ const ARRAYS = {
   int64: BigInt64Array, uint64: BigUint64Array,
 };
 
-// --- the runtimes: load(job) once a page; open(bytes, file, job) → {invoke, about} -------------------------------------
+// --- the runtimes: load(job) once a page; open(bytes, file, job) → {invoke} ------------------------------------------
 
 const litert = {
   async load(job) {
@@ -25,7 +25,6 @@ const litert = {
     const accelerator = job.target === "webgpu" ? "webgpu" : "wasm";
     const model = await module.loadAndCompile(bytes, {accelerator, cpuOptions: {numThreads: job.threads}});
     return {
-      about: {accelerated: accelerator === "wasm" || (model.options.accelerator === "webgpu" && model.isFullyAccelerated)},
       async invoke() {
         const tensors = file.inputs.map((input) => new module.Tensor(input.data, input.shape));
         try {
@@ -58,7 +57,6 @@ const onnx = {
       logSeverityLevel: job.task === "examine" ? 0 : 2,
     });
     return {
-      about: {},
       async invoke() {
         const feeds = {};
         session.inputNames.forEach((name, index) => {
@@ -145,7 +143,7 @@ async function examine(job) {
       const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
       return {fnv1a: fnv1a(bytes), base64: base64(bytes)};
     });
-    return {outputs, load_us: model.load_us, first_us, ...model.about};
+    return {outputs, load_us: model.load_us, first_us};
   });
 }
 

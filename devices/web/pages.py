@@ -44,12 +44,10 @@ class About:
 
 @dataclass(frozen=True)
 class Seen:
-    """One file, run once. outputs: their bytes; hashes: of each. placed: whether the whole file is on the accelerator,
-    where the runtime tells. said: what it wrote on the console."""
+    """One file, run once. outputs: their bytes; hashes: of each. said: what its runtime wrote on the console."""
 
     outputs: list[bytes]
     hashes: tuple[str, ...]
-    accelerated: bool | None
     said: list[str]
 
 
@@ -81,7 +79,6 @@ class Pages:
         return Seen(
             [answers.decoded(output["base64"]) for output in seen["outputs"]],
             tuple(output["fnv1a"] for output in seen["outputs"]),
-            seen.get("accelerated"),
             said,
         )
 
@@ -142,10 +139,9 @@ class Pages:
             raise ModelError(
                 f"{names} takes the page down", required="a file that the browser can run", received=str(error)
             ) from None
-        hidden = answers.complaints(said)
         if refused := answer.get("refused"):
-            raise self._refusal(refused["file"], "; ".join(part for part in (refused["reason"], hidden) if part))
-        if hidden:
+            raise self._refusal(refused["file"], answers.reason(refused["reason"], said))
+        if hidden := answers.complaints(said):
             raise self._refusal(indices[0], hidden)
         return answer["seen"], said
 
@@ -170,7 +166,10 @@ class Pages:
                 advice="An integer model runs with float inputs and outputs: `edgedl compress MODEL --method int8 "
                 "--io float`, in a recipe `{method: int8, io: float}`",
             )
-        return ModelError(where, received=" ".join(reason.split())[:400])
+        advice = None
+        if re.search(r"does not match expected ranked tensor type .*-1", reason):
+            advice = "Export it with static shapes, as `edgedl export` does: LiteRT.js has no way to set others"
+        return ModelError(where, received=reason, advice=advice)
 
 
 def runtime_words(file: ModelFile, target: str) -> str:
