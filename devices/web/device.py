@@ -113,7 +113,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, target: str) -> Lat
         conditions=conditions,
         processes=sampled.processes if sampled else 1,
         warm_up=sampled.warm_up if sampled else 0,
-        stopped=sampled.stopped if sampled else "not timed: the GPU is software",
+        stopped=sampled.stopped if sampled else "each file run once, not timed",
         started=started,
     )
 

@@ -101,7 +101,10 @@ def _count_table(out: Output, report: LatencyReport) -> None:
         )
     columns = ("instructions", "vector", "loads, stores") if counted else ()
     out.table(("file", *columns, "ratio", "latency, estimated", "memory"), rows)
-    out.line(f"{report.obtained} on {report.device}: {report.hardware}")
+    if any(report.speed(model) for model in report.models):
+        out.line(f"{report.obtained} on {report.device}: {report.hardware}")
+    else:
+        out.line(f"no latency on {report.device}: {report.hardware}; {report.stopped}")
     for basis in dict.fromkeys(model.estimate.basis for model in report.models if model.estimate):
         out.line(f"estimated: {basis}")
 

@@ -27,6 +27,8 @@ from edgedl.devices import SamplingPlan, find_device
 from edgedl.devices.web import answers, browser, packages, pages
 from edgedl.devices.web.device import device
 from edgedl.devices.web.server import served
+from edgedl.pipeline.cli.output import Output
+from edgedl.pipeline.cli.words import latency_table
 
 PLAN = SamplingPlan(budget_s=2.0)
 pytestmark = pytest.mark.xdist_group("web")  # one browser at a time: these measure
@@ -136,16 +138,26 @@ def test_both_runtimes_are_timed_in_one_session(web: None, clean: None, tmp_path
     assert small.ops == ()
 
 
-def test_a_sample_is_long_against_the_clock(web: None, tmp_path: Path) -> None:
+def test_a_sample_is_long_against_the_clock_and_outputs_are_hashed(web: None, tmp_path: Path) -> None:
     files = [model_file(dense_tflite(tmp_path / "m.tflite", 1, 16))]
     with pages.opened(files, PLAN, "wasm", 1) as opened:
         assert opened.about.isolated
         assert 1 < opened.about.tick_us < 200
+        (seen,) = opened.examine()
         (timed,) = opened.time_all(0.3, 1)
         assert opened.each[0][0] > 1
     fastest_us = min(min(block) for block in timed.blocks_us)
     assert fastest_us * opened.each[0][0] > pages.TICKS * opened.about.tick_us / 2
     assert timed.warm_up > 1
+    assert seen.hashes == (fnv1a(seen.outputs[0]),)
+
+
+def fnv1a(content: bytes) -> str:
+    """As every device computes it: FNV-1a, 64 bits."""
+    found = 0xCBF29CE484222325
+    for byte in content:
+        found = (found ^ byte) * 0x100000001B3 % 2**64
+    return f"{found:016x}"
 
 
 def test_threads_are_real(web: None, clean: None, tmp_path: Path) -> None:
@@ -157,7 +169,7 @@ def test_threads_are_real(web: None, clean: None, tmp_path: Path) -> None:
 
 
 def test_a_software_gpu_gives_coverage_and_outputs_but_no_time(
-    web: None, clean: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    web: None, clean: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(browser, "GPU", browser.SOFTWARE_GPU)
     files = [model_file(dense_tflite(tmp_path / "m.tflite", 2)), model_file(dense_onnx(tmp_path / "m.onnx", 2))]
@@ -169,6 +181,8 @@ def test_a_software_gpu_gives_coverage_and_outputs_but_no_time(
         assert any("not timed: WebGPU is software here" in note for note in model.notes)
         assert any("outputs differ from those of" in note and "e-0" in note for note in model.notes)
     assert "the GPU runs the whole file" in report.models[0].notes
+    latency_table(Output(as_json=False, quiet=False), report)
+    assert "no latency on web:webgpu" in capsys.readouterr().out
     assert any("the GPU runs all of" in note for note in report.models[1].notes)
 
 
