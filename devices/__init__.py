@@ -25,6 +25,7 @@ _MODULES = {  # a device's name → where it is, `module:variable`; imported whe
     "arm64": "edgedl.devices.arm64.device:device",
     "android": "edgedl.devices.android:device",
     "ssh": "edgedl.devices.ssh:device",
+    "web": "edgedl.devices.web.device:device",
     "tpu": "edgedl.devices.edge_tpu:device",
     "gpu": "edgedl.devices.gpu.device:device",
     "micro": "edgedl.devices.micro:device",

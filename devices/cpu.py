@@ -69,7 +69,7 @@ device = HostCpu()
 
 def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
     started = time.monotonic()
-    state = conditions(plan)
+    state = host_conditions(plan)
     isolation.warm_up("runtime")
     with reporter().progress(f"profiling {_names(files)}", plan.budget_s) as bar:
         runtime_bytes = {kind: _isolated("", session.runtime_memory, kind) for kind in {file.format for file in files}}
@@ -167,8 +167,8 @@ def _profiler_cost(times: OpTimes, median_us: float) -> tuple[str, ...]:
 # --- the state of the machine ------------------------------------------------------------------------------------
 
 
-def conditions(plan: SamplingPlan) -> Conditions:
-    """Load, governor and temperature now."""
+def host_conditions(plan: SamplingPlan) -> Conditions:
+    """Load, governor and temperature of this computer now."""
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return Conditions(
         load_average=round(os.getloadavg()[0], 2),

@@ -96,7 +96,7 @@ class EdgeTpu:
             task = TimingTask(paths, plan.threads, plan.xnnpack, plan.seed, order_seed, seconds)
             return run_isolated(session.time_files, task, stage="profiling", subject=names, nursery="runtime")
 
-        conditions = cpu.conditions(plan)
+        conditions = cpu.host_conditions(plan)
         with reporter().progress(f"profiling {names} on the Edge TPU", plan.budget_s) as bar:
             sampled = Sampled(take, plan, processes=PROCESSES, deadline=time.monotonic() + plan.budget_s)
             sampled.take_all(bar, started)

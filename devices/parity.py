@@ -21,7 +21,7 @@ NOT_ROUNDING = 0.05
 
 
 def parity(arithmetic: str, against: str, names: Sequence[str], found: Outputs, reference: Outputs) -> DeviceParity:
-    """How far each output is from the reference, over all examples."""
+    """How far each output is from the reference, over all examples; infinitely where only one of them is finite."""
     outputs = tuple(
         _difference(names[index] if index < len(names) else str(index), one, other)
         for index, (one, other) in enumerate(zip(zip(*found, strict=True), zip(*reference, strict=True), strict=True))
@@ -33,8 +33,10 @@ def _difference(name: str, found: Sequence[NDArray[Any]], reference: Sequence[ND
     import numpy as np
 
     ours, theirs = (np.concatenate([array.ravel() for array in arrays]).astype("f8") for arrays in (found, reference))
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+    finite = np.isfinite(theirs) & np.isfinite(ours)
+    if not np.array_equal(ours[~finite], theirs[~finite], equal_nan=True):
         return OutputParity(name, float("inf"), float("inf"), float("inf"), None, None)
+    ours, theirs = ours[finite], theirs[finite]
     error, largest = np.abs(ours - theirs), float(np.abs(theirs).max(initial=0.0))
     worst = float(error.max(initial=0.0))
     noise, signal = float((error**2).sum()), float((theirs**2).sum())

@@ -114,7 +114,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, build: onnx_gpu.Onn
     state = Conditions(None, None, None, threads=plan.threads, xnnpack=plan.xnnpack)
     sampled = None
     if not refusal:
-        state = cpu.conditions(plan)
+        state = cpu.host_conditions(plan)
         sampled = _sample(files, plan, functools.partial(_time_all, files, plan, drivers, build))
     runtimes = {litert.NAME: version_of(litert.PACKAGE) or ""} if any(f.format == "tflite" for f in files) else {}
     if build:

@@ -65,6 +65,8 @@ def _summary(say: Output, run) -> None:
 
 
 def _latency_words(report: LatencyReport) -> str:
+    if not any(report.speed(model) for model in report.models):
+        return f"no latency on {report.device} ({report.hardware}): {report.stopped}"
     how = f"latency {report.obtained} on {report.device} ({report.hardware})"
     samples = [model.timing.n for model in report.models if model.timing]
     if not samples:

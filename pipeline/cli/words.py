@@ -136,7 +136,8 @@ def _count_table(out: Output, report: LatencyReport) -> None:
     out.table(("file", *columns, *speeds, "memory"), rows)
     for what in dict.fromkeys(model.memory.what for model in report.models if model.memory):
         out.line(f"memory: {what}")
-    out.line(f"{report.obtained} on {report.device}: {report.hardware}")
+    nothing = "" if compared else f"; no latency: {report.stopped}"
+    out.line(f"{report.obtained} on {report.device}: {report.hardware}{nothing}")
     for basis in dict.fromkeys(model.estimate.basis for model in report.models if model.estimate):
         out.line(f"estimated: {basis}")
 

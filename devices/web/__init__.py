@@ -1,0 +1,1 @@
+"""`web`: models in a real browser, as a web app runs them."""
