@@ -355,15 +355,16 @@ class OpCost:
     """One op, in the order of execution.
 
     index: in the file; -1 for a kernel that could not be traced back to one op. layer: the Keras layer, if known.
-    cost: in `unit`, for one inference; share: of all ops together. runs_on: the part of the device that computes it,
-    where there is a choice ("cpu", "npu", "gpu"). note: why there, or what would change it.
+    cost: in `unit`, for one inference (multiply–accumulates where a device tells placement alone); share: of all ops
+    together. runs_on: the part of the device that computes it, where there is a choice ("cpu", "npu", "gpu"). note:
+    why there, or what would change it.
     """
 
     index: int
     op: str
     layer: str | None
     cost: float
-    unit: Literal["us", "instructions", "cycles"]
+    unit: Literal["us", "instructions", "cycles", "MACs"]
     share: float
     runs_on: str = ""
     note: str = ""

@@ -29,6 +29,7 @@ _MODULES = {  # a device's name → where it is, `module:variable`; imported whe
     "ethos-u55": "edgedl.devices.ethos:u55",
     "ethos-u65": "edgedl.devices.ethos:u65",
     "ethos-u85": "edgedl.devices.ethos:u85",
+    "qualcomm": "edgedl.devices.qualcomm.device:device",
 }
 
 

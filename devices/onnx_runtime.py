@@ -98,7 +98,7 @@ class _OnnxModel:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             self._binding = self._session.io_binding()
             for index, tensor in enumerate(self._session.get_inputs()):
-                value = random_input(_shape(tensor.shape), _dtype(tensor, self._file), seed + index)
+                value = random_input(static_shape(tensor.shape), input_type(tensor, self._file), seed + index)
                 self._binding.bind_ortvalue_input(tensor.name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
             for tensor in self._session.get_outputs():
                 self._binding.bind_output(tensor.name)
@@ -131,11 +131,13 @@ class _OnnxModel:
         )
 
 
-def _shape(shape: Iterable[int | str | None]) -> list[int]:
+def static_shape(shape: Iterable[int | str | None]) -> list[int]:
+    """Dynamic axes get size 1."""
     return [size if isinstance(size, int) else 1 for size in shape]
 
 
-def _dtype(tensor: Any, file: str) -> str:
+def input_type(tensor: Any, file: str) -> str:
+    """NumPy's name of an input's type. Raises ModelError when it cannot be fed."""
     if tensor.type not in _DTYPES:
         raise ModelError(
             f"input {tensor.name!r} of {file} has a type that cannot be fed",

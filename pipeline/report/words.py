@@ -61,10 +61,10 @@ def instructions(value: float) -> str:
 
 
 def cost(value: float, unit: str) -> str:
-    """What an op takes: a time, instructions, or cycles."""
+    """What an op takes: a time, instructions, cycles, or multiply–accumulates."""
     if unit == "us":
         return time(value)
-    return instructions(value) if unit == "instructions" else f"{count(value)} cycles"
+    return instructions(value) if unit == "instructions" else f"{count(value)} {unit}"
 
 
 def time_range(interval: Json) -> str:
