@@ -45,7 +45,7 @@ def export_stage(
             continue  # a variant brings its own .tflite file
         if need == "float_onnx" and variant is None:
             continue
-        source_format = {"saved_model": "saved-model", "float_onnx": "onnx"}[need]
+        source_format = "onnx" if need == "float_onnx" else "saved-model"
         found = export_stage(store, trained, None, source_format, data=data, batch=batch, limits=limits)
         needs[need] = found.model_path
         made_from.append(found)
@@ -91,8 +91,7 @@ def _export(
         change = variant.quality  # the same bytes
     elif data is not None and path.suffix in {".tflite", ".onnx"}:
         change = judge(path, trained, data, of=f"{format} {source.quantization.method}", folder=folder)
-    runnable = path.suffix in {".tflite", ".onnx"}
-    facts = inspect_file(path) if runnable else None
+    facts = inspect_file(path) if path.suffix in {".tflite", ".onnx", ".mlpackage"} else None
     # A C array compiles to the bytes of its .tflite file; a folder is all of its files.
     counted = source.tflite if format == "c-array" and source.tflite is not None else path
     files = [counted] if counted.is_file() else [one for one in counted.rglob("*") if one.is_file()]
