@@ -12,13 +12,13 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from edgedl.core.errors import UnavailableError
-from edgedl.devices.protocol import Device, DeviceStatus, Installable, SamplingPlan
+from edgedl.devices.protocol import Compiler, Device, DeviceStatus, Installable, SamplingPlan
 
 if TYPE_CHECKING:
     from edgedl.core.artifacts import LatencyReport
     from edgedl.core.model_facts import ModelFile
 
-__all__ = ["Device", "DeviceStatus", "Installable", "SamplingPlan", "all_devices", "find_device"]
+__all__ = ["Compiler", "Device", "DeviceStatus", "Installable", "SamplingPlan", "all_devices", "find_device"]
 
 _MODULES = {  # a device's name → where it is, `module:variable`; imported when asked for
     "cpu": "edgedl.devices.cpu:device",

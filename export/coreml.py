@@ -17,7 +17,7 @@ from edgedl.core.isolation import run_isolated
 from edgedl.core.model_facts import ModelFacts
 from edgedl.core.provenance import version_of
 from edgedl.export.base import Exporter, ExportSource
-from edgedl.export.coreml_file import check_installed, identifier_of, read_package
+from edgedl.export.coreml_file import MODULE, check_installed, identifier_of, read_package
 from edgedl.export.metadata import ONNX_CONTRACT, ONNX_LAYERS, write_vocabulary
 from edgedl.export.saved_model import SIGNATURE
 
@@ -127,4 +127,4 @@ def refusal(quantization: Quantization) -> str | None:
     return f"Core ML is written as float32 and as float16; {quantization.method} is a scheme of TFLite and ONNX"
 
 
-EXPORTER = Exporter("coreml", needs=("float_saved_model",), refusal=refusal, write=export)
+EXPORTER = Exporter("coreml", needs=("float_saved_model",), refusal=refusal, write=export, tool=MODULE)

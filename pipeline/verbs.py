@@ -94,8 +94,8 @@ def export(
 ) -> ExportedModel:
     """The model in a format: float32 for a MODEL, the variant's own precision for a CompressedModel.
 
-    to: tflite, onnx, saved-model, coreml, c-array or front-end. batch: static batch size, None leaves it open; a
-    CompressedModel keeps the one it was made with.
+    to: tflite, onnx, saved-model, coreml, c-array, front-end, or a device that compiles (ethos-u55:128). batch: static
+    batch size, None leaves it open; a CompressedModel keeps the one it was made with.
     """
     from edgedl.pipeline.export import export_stage, refusal
 

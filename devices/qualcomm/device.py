@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from edgedl.core.artifacts import LatencyReport, ModelLatency, OpCost, OutputParity
 from edgedl.core.console import reporter
@@ -24,12 +25,14 @@ from edgedl.devices import onnx_runtime
 from edgedl.devices.checks import check_available, check_formats, check_target
 from edgedl.devices.native import host_architecture
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
-from edgedl.devices.qualcomm.emulator import MODULE, PACKAGE, Emulated, Placed, emulate, plain_name
+from edgedl.devices.qualcomm.emulator import MODULE, PACKAGE, Emulated, Placed, compile_for, emulate, plain_name
 from edgedl.devices.qualcomm.socs import Soc, socs
 from edgedl.devices.results import latency_report
 
 LICENCE = "its libraries are under Qualcomm's AI Stack License, which installing it accepts"
 LIMITS = Limits(time_s=600.0)
+T = TypeVar("T")
+
 GONE = "ONNX Runtime folded or rebuilt it before placement"
 
 
@@ -79,6 +82,37 @@ class Qualcomm:
             started=started,
         )
 
+    @property
+    def compiler(self) -> str:
+        """The package that holds Qualcomm's library."""
+        return PACKAGE
+
+    @property
+    def compiles(self) -> Literal["onnx"]:
+        """ONNX files."""
+        return "onnx"
+
+    def refusal(self, precision: str, target: str | None) -> str | None:
+        """Float files, on chips whose NPU computes integers only."""
+        soc = socs()[check_target(self, target)]
+        if precision == "int8" or soc.float16:
+            return None
+        return f"the NPU of {soc.soc_type} computes integers only; {precision} is not compiled for it"
+
+    def compile(self, file: ModelFile, target: str | None, written: Path) -> None:
+        """Write the chip's context binary and the ONNX file around it, which an app loads."""
+        check_available(self)
+        soc = socs()[check_target(self, target)]
+        check_formats([file], self.name, "onnx")
+        with tempfile.TemporaryDirectory(prefix="edgedl-qualcomm-") as rest:
+            compiled = _isolated(file, compile_for, soc, written.absolute(), Path(rest))
+        if not compiled:
+            raise ModelError(
+                f"nothing of {file.path.name} runs on the NPU of {soc.soc_type}",
+                required="a file that its compiler takes at least a part of",
+                advice=_cause(file, soc) or f"`edgedl profile --device {self.name}:{soc.name}` tells why",
+            )
+
 
 device = Qualcomm()
 
@@ -107,18 +141,7 @@ def _model(file: ModelFile, soc: Soc, seed: int, seconds: float) -> ModelLatency
 def _emulated(file: ModelFile, soc: Soc, seed: int, seconds: float) -> Emulated:
     name = file.path.name
     with tempfile.TemporaryDirectory(prefix="edgedl-qualcomm-") as folder:
-        arguments = file.path.absolute(), soc, seed, seconds, Path(folder)
-        try:
-            found = run_isolated(emulate, *arguments, stage="emulation", subject=name, nursery="runtime", limits=LIMITS)
-        except StageError as error:
-            if "could not be started" in error.what:
-                raise
-            raise ModelError(
-                f"{name} takes Qualcomm's emulator down",
-                required="a file that it can compile and run",
-                received=", ".join(part for part in (error.what.partition(": ")[2], error.received) if part),
-                advice="`edgedl inspect` shows what is in the file",
-            ) from None
+        found = _isolated(file, emulate, soc, seed, seconds, Path(folder))
     if found.built_for not in (None, (soc.soc_type, soc.htp_arch)):
         raise StageError(
             f"Qualcomm's library compiled {name} for another chip",
@@ -127,6 +150,30 @@ def _emulated(file: ModelFile, soc: Soc, seed: int, seconds: float) -> Emulated:
             advice=f"Install the version of {PACKAGE} that edgedl was tried with",
         )
     return found
+
+
+def _isolated(file: ModelFile, function: Callable[..., T], *arguments: object) -> T:
+    """`function(path, *arguments)` in a child; one that crashes or hangs there is the file's fault."""
+    name = file.path.name
+    try:
+        return run_isolated(
+            function,
+            file.path.absolute(),
+            *arguments,
+            stage="emulation",
+            subject=name,
+            nursery="runtime",
+            limits=LIMITS,
+        )
+    except StageError as error:
+        if "could not be started" in error.what:
+            raise
+        raise ModelError(
+            f"{name} takes Qualcomm's library down",
+            required="a file that it can compile and run",
+            received=", ".join(part for part in (error.what.partition(": ")[2], error.received) if part),
+            advice="`edgedl inspect` shows what is in the file",
+        ) from None
 
 
 def place(facts: Sequence[OpFacts], placed: Sequence[Placed]) -> tuple[OpCost, ...]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 PACKAGE, MODULE = "onnxruntime-qnn", "onnxruntime_qnn"
 MOST_EXAMPLES = 16
-CONTEXT = "context"
 
 _ERRORS_ONLY = 3
 _FATAL_ONLY = 4
@@ -61,16 +60,24 @@ def emulate(path: Path, soc: Soc, seed: int, seconds: float, folder: Path) -> Em
     Raises ModelError when ONNX Runtime cannot load it for that chip or cannot run it, UnavailableError when the
     emulator does not start.
     """
-    npu = compile_for(path, soc, folder)
+    npu = _opened(path, soc, folder / "context.onnx", folder)
     placed = _placed(npu, folder)
     binary = next(folder.glob("*.bin"), None)
     outputs, examples = _compare(path, npu, seed, seconds)
     return Emulated(placed, binary.stat().st_size if binary else None, built_for(binary), outputs, examples)
 
 
-def compile_for(path: Path, soc: Soc, folder: Path) -> onnxruntime.InferenceSession:
-    """Open the file for the chip and leave its context binary in `folder`: `context.onnx`, which an app loads, and the
-    binary that it names (neither where nothing runs on the NPU). Raises as `emulate`."""
+def compile_for(path: Path, soc: Soc, target: Path, folder: Path) -> bool:
+    """Write `target`, an ONNX file around the context binary that it names, which lies beside it. folder: for the rest.
+
+    False where nothing of the file runs on the NPU, so there is no binary. Raises as `emulate`.
+    """
+    _opened(path, soc, target, folder)
+    return target.exists()
+
+
+def _opened(path: Path, soc: Soc, context: Path, folder: Path) -> onnxruntime.InferenceSession:
+    """The file compiled for the chip, its context binary written, the provider's trace in `folder`."""
     import onnxruntime
     import onnxruntime_qnn
 
@@ -83,7 +90,7 @@ def compile_for(path: Path, soc: Soc, folder: Path) -> onnxruntime.InferenceSess
         "session.record_ep_graph_assignment_info": "1",
         "ep.context_enable": "1",
         "ep.context_embed_mode": "0",
-        "ep.context_file_path": str(folder / f"{CONTEXT}.onnx"),
+        "ep.context_file_path": str(context),
     }.items():
         options.add_session_config_entry(key, value)
     settings = {
