@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,6 +167,16 @@ def test_bad_input_is_one_clear_error(tmp_path: Path) -> None:
         device.profile([], PLAN)
     with pytest.raises(UnavailableError, match="Did you mean 'sm8550'"):
         find_device("qualcomm:sm8555")
+
+
+def crash(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_crash_of_the_library_is_the_file_s_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgedl.devices.qualcomm.device.emulate", crash)
+    with pytest.raises(ModelError, match=r"float\.onnx takes Qualcomm's library down.*SIGSEGV"):
+        profiled(folder / "float.onnx", "sm8550")
 
 
 def test_without_the_package_extra_and_licence_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
