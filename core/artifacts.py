@@ -279,7 +279,8 @@ class TensorSpec:
 class ExportedModel(Artifact):
     """A file that an app ships.
 
-    format: "tflite", "onnx", "saved-model" or "c-array". model_file: the file (a folder for saved-model).
+    format: "tflite", "onnx", "saved-model", "coreml" or "c-array". model_file: the file (a folder for saved-model and
+    coreml).
     layers: names of the Keras layers, to which ops are traced back. change: of quality, against the trained
     Keras model, judged on this very file.
     """

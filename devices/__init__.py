@@ -12,13 +12,22 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from edgedl.core.errors import UnavailableError
-from edgedl.devices.protocol import Device, DeviceStatus, Installable, SamplingPlan, Undisturbed
+from edgedl.devices.protocol import Compiler, Device, DeviceStatus, Installable, SamplingPlan, Undisturbed
 
 if TYPE_CHECKING:
     from edgedl.core.artifacts import LatencyReport
     from edgedl.core.model_facts import ModelFile
 
-__all__ = ["Device", "DeviceStatus", "Installable", "SamplingPlan", "Undisturbed", "all_devices", "find_device"]
+__all__ = [
+    "Compiler",
+    "Device",
+    "DeviceStatus",
+    "Installable",
+    "SamplingPlan",
+    "Undisturbed",
+    "all_devices",
+    "find_device",
+]
 
 _MODULES = {  # a device's name → where it is, `module:variable`; imported when asked for
     "cpu": "edgedl.devices.cpu:device",
@@ -32,6 +41,7 @@ _MODULES = {  # a device's name → where it is, `module:variable`; imported whe
     "ethos-u55": "edgedl.devices.ethos:u55",
     "ethos-u65": "edgedl.devices.ethos:u65",
     "ethos-u85": "edgedl.devices.ethos:u85",
+    "qualcomm": "edgedl.devices.qualcomm.device:device",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgedl.core.artifacts import Estimate, LatencyReport, Memory, ModelLatency, OpCost
 from edgedl.core.errors import ModelError
@@ -84,6 +86,38 @@ class EthosU:
             stopped="compiled",
             started=started,
         )
+
+    @property
+    def compiler(self) -> str:
+        """Vela."""
+        return PACKAGE
+
+    @property
+    def compiles(self) -> Literal["tflite"]:
+        """TFLite files."""
+        return "tflite"
+
+    def refusal(self, precision: str, target: str | None) -> str | None:
+        """Whatever is not quantized to integers."""
+        check_target(self, target)
+        if precision in {"int8", "int16x8"}:
+            return None
+        return f"Ethos-{self.family.upper()} computes integers only; {precision} is not compiled for it"
+
+    def compile(self, file: ModelFile, target: str | None, written: Path) -> None:
+        """Write the TFLite file in which Vela replaced what the NPU takes by its commands."""
+        check_available(self)
+        macs = check_target(self, target)
+        check_formats([file], self.name, "tflite")
+        with tempfile.TemporaryDirectory(prefix="edgedl-vela-") as rest:
+            compiled = compile_file(file, self, macs, Path(rest))
+            if all(op.runs_on == "cpu" for op in _op_costs(file.facts.ops, compiled)):
+                raise ModelError(
+                    f"nothing of {file.path.name} runs on the NPU of {self.name}",
+                    required="quantized ops that Vela takes",
+                    advice=f"`edgedl profile --device {self.name}:{macs}` tells why",
+                )
+            shutil.move(compiled.path, written)
 
 
 u55 = EthosU("u55", ("32", "64", "128", "256"), "Ethos_U55_High_End_Embedded", "Shared_Sram")

@@ -115,7 +115,7 @@ class OnnxModel:
 
         tensors = self._session.get_inputs()
         self._inputs = [  # kept: what is bound is their memory, and ONNX Runtime 1.27 does not keep it
-            random_input(_shape(tensor.shape), _dtype(tensor, self._file), seed + index)
+            random_input(static_shape(tensor.shape), input_type(tensor, self._file), seed + index)
             for index, tensor in enumerate(tensors)
         ]
         for tensor, value in zip(tensors, self._inputs, strict=True):
@@ -153,11 +153,13 @@ def reason_in(said: str) -> str:
     return lines[0][:300] if lines else ""
 
 
-def _shape(shape: Iterable[int | str | None]) -> list[int]:
+def static_shape(shape: Iterable[int | str | None]) -> list[int]:
+    """Dynamic axes get size 1."""
     return [size if isinstance(size, int) else 1 for size in shape]
 
 
-def _dtype(tensor: Any, file: str) -> str:
+def input_type(tensor: Any, file: str) -> str:
+    """NumPy's name of an input's type. Raises ModelError when it cannot be fed."""
     if tensor.type not in _DTYPES:
         raise ModelError(
             f"input {tensor.name!r} of {file} has a type that cannot be fed",

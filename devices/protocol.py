@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from edgedl.core.artifacts import LatencyReport
@@ -102,4 +103,31 @@ class Undisturbed(Protocol):
     @property
     def undisturbed(self) -> bool:
         """Whether they do now."""
+        ...
+
+
+@runtime_checkable
+class Compiler(Protocol):
+    """A device whose vendor's compiler makes files that run there alone: `edgedl export --to NAME:TARGET`."""
+
+    @property
+    def compiler(self) -> str:
+        """The package that compiles; another version of it makes another file."""
+        ...
+
+    @property
+    def compiles(self) -> Literal["tflite", "onnx"]:
+        """The format that it takes."""
+        ...
+
+    def refusal(self, precision: str, target: str | None) -> str | None:
+        """Why it compiles nothing of that precision ("float32", "int8" …) for the target, or None when it does."""
+        ...
+
+    def compile(self, file: ModelFile, target: str | None, written: Path) -> None:
+        """Write what an app loads to `written`; what that names lies beside it.
+
+        Raises UnavailableError when compiler or target is not there, ModelError when nothing of the file would run
+        on the device.
+        """
         ...

@@ -10,6 +10,7 @@ EXPORTERS: dict[str, str] = {
     "tflite": "edgedl.export.tflite",
     "onnx": "edgedl.export.onnx",
     "saved-model": "edgedl.export.saved_model",
+    "coreml": "edgedl.export.coreml",
     "c-array": "edgedl.export.c_array",
     "front-end": "edgedl.export.front_end",
 }

@@ -17,9 +17,9 @@ class ExportSource:
     """One variant of a model on its way into a format.
 
     name: of the model, for file names and errors. keras: its file. batch: static batch size, None leaves it open.
-    layers: names of the Keras layers. saved_model, tflite, float_onnx: the variant's graph in a format that others are
-    made from, where it exists already (`needs` of the exporter). calibration: .npz with one array per input, where the
-    precision needs it.
+    layers: names of the Keras layers. saved_model, tflite, onnx: the variant's graph in a format that others are made
+    from, where it exists already (`needs` of the exporter); float_saved_model, float_onnx: the float32 model's.
+    calibration: .npz with one array per input, where the precision needs it.
     """
 
     name: str
@@ -31,7 +31,9 @@ class ExportSource:
     batch: int | None = 1
     limits: Limits = DEFAULT_LIMITS
     saved_model: Path | None = None
+    float_saved_model: Path | None = None
     tflite: Path | None = None
+    onnx: Path | None = None
     float_onnx: Path | None = None
     calibration: Path | None = None
 
@@ -47,9 +49,11 @@ class Exporter:
 
     refusal: why the format has no such precision, or None when it has. write: put the file (or folder) into the given
     folder and return its path; raises ModelError, StageError. needs: the formats that must be there first.
+    tool: an optional package that writes the format; a file of another version of it is made anew.
     """
 
     format: str
-    needs: tuple[Literal["saved_model", "tflite", "float_onnx"], ...]
+    needs: tuple[Literal["saved_model", "float_saved_model", "tflite", "onnx", "float_onnx"], ...]
     refusal: Callable[[Quantization], str | None]
     write: Callable[[ExportSource, Path], Path]
+    tool: str | None = None

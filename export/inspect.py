@@ -7,11 +7,12 @@ from pathlib import Path
 from edgedl.core.errors import ModelError
 from edgedl.core.model_facts import ModelFacts
 from edgedl.core.tflite_schema import IDENTIFIER
+from edgedl.export.coreml_file import inspect_coreml, is_package
 from edgedl.export.onnx_file import inspect_onnx
 from edgedl.export.tflite_file import inspect_tflite
 from edgedl.models.base import LoadOptions
 
-REQUIRED = "a Keras file (.keras, .h5, a SavedModel folder), a TFLite file or an ONNX file"
+REQUIRED = "a Keras file (.keras, .h5, a SavedModel folder), a TFLite file, an ONNX file or a Core ML package"
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -25,6 +26,8 @@ def inspect_file(path: Path, options: LoadOptions | None = None) -> ModelFacts:
     process down. options: how to load a Keras file.
     """
     if path.is_dir():
+        if is_package(path):
+            return inspect_coreml(path)
         if not (path / "saved_model.pb").is_file():
             raise _no_model(path, "a folder without saved_model.pb", _models_in(path))
         return _inspect_keras(path, options)

@@ -5,22 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedl.core.artifacts import CompressedModel, ExportedModel, QualityChange, TrainedModel
-from edgedl.core.errors import ConfigError
 from edgedl.core.files import gzip_size
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits
+from edgedl.core.provenance import version_of
 from edgedl.core.store import RunStore
-from edgedl.export import EXPORTERS, ExportSource, exporter
+from edgedl.export import Exporter, ExportSource
 from edgedl.export.inspect import inspect_file
 from edgedl.export.tflite import FLOAT32
+from edgedl.pipeline.compiled import exporter_of, is_compiled
 from edgedl.pipeline.data import Splits
 from edgedl.pipeline.judge import judge
 
 
 def refusal(variant: CompressedModel | None, format: str) -> str | None:
-    """Why this variant is not written in this format, or None. Raises ConfigError for an unknown format."""
-    if format not in EXPORTERS:
-        raise ConfigError(f"there is no format {format!r}", required=" or ".join(EXPORTERS), received=format)
-    return exporter(format).refusal(variant.quantization if variant else FLOAT32)
+    """Why this variant is not written in this format, or None.
+
+    Raises ConfigError for an unknown format, UnavailableError for a device whose compiler is not there.
+    """
+    return exporter_of(format).refusal(variant.quantization if variant else FLOAT32)
 
 
 def export_stage(
@@ -40,21 +42,24 @@ def export_stage(
     """
     made_from: list[CompressedModel | ExportedModel] = [variant] if variant else []
     needs: dict[str, Path] = {}
-    for need in exporter(format).needs:
+    exporter = exporter_of(format)
+    for need in exporter.needs:
         if need == "tflite" or (need == "saved_model" and variant is not None):
             continue  # a variant brings its own .tflite file
         if need == "float_onnx" and variant is None:
             continue
-        source_format = {"saved_model": "saved-model", "float_onnx": "onnx"}[need]
-        found = export_stage(store, trained, None, source_format, data=data, batch=batch, limits=limits)
+        source_format = "onnx" if need.endswith("onnx") else "saved-model"
+        precision = variant if need == "onnx" else None
+        found = export_stage(store, trained, precision, source_format, data=data, batch=batch, limits=limits)
         needs[need] = found.model_path
         made_from.append(found)
     tflite = variant.path(variant.model_file) if variant else None
-    if tflite is None and "tflite" in exporter(format).needs:
+    if tflite is None and "tflite" in exporter.needs:
         float_tflite = export_stage(store, trained, None, "tflite", data=data, batch=batch, limits=limits)
         tflite = float_tflite.model_path
         made_from.append(float_tflite)
     name = variant.name if variant else "float32"
+    tool = {"tool": f"{exporter.tool} {version_of(exporter.tool)}"} if exporter.tool else {}
     source = ExportSource(
         name=trained.name,
         variant=name,
@@ -70,9 +75,9 @@ def export_stage(
     )
     return store.build(
         ExportedModel,
-        f"export-{name}-{format}",
-        lambda folder: _export(folder, source, format, trained, variant, data),
-        config={"variant": name, "format": format, "batch": batch, "judged": data is not None},
+        f"export-{name}-{format.replace(':', '-')}",
+        lambda folder: _export(folder, source, exporter, trained, variant, data),
+        config={"variant": name, "format": format, "batch": batch, "judged": data is not None, **tool},
         parents=[trained, *made_from],
     )
 
@@ -80,21 +85,24 @@ def export_stage(
 def _export(
     folder: Path,
     source: ExportSource,
-    format: str,
+    exporter: Exporter,
     trained: TrainedModel,
     variant: CompressedModel | None,
     data: Splits | None,
 ) -> ExportedModel:
-    path = exporter(format).write(source, folder)
+    path, format = exporter.write(source, folder), exporter.format
     change: QualityChange | None = None
     if variant is not None and format in {"tflite", "c-array"}:
         change = variant.quality  # the same bytes
-    elif data is not None and path.suffix in {".tflite", ".onnx"}:
+    elif data is not None and path.suffix in {".tflite", ".onnx"} and not is_compiled(format):
         change = judge(path, trained, data, of=f"{format} {source.quantization.method}", folder=folder)
-    runnable = path.suffix in {".tflite", ".onnx"}
-    facts = inspect_file(path) if runnable else None
+    facts = inspect_file(path) if path.suffix in {".tflite", ".onnx", ".mlpackage"} else None
+    notes = facts.notes if facts else ()
+    if is_compiled(format):
+        notes = (f"compiled for {format}: it runs there alone, so it is not judged here; its source file is", *notes)
     # A C array compiles to the bytes of its .tflite file; a folder is all of its files.
     counted = source.tflite if format == "c-array" and source.tflite is not None else path
+    counted = folder if is_compiled(format) else counted
     files = [counted] if counted.is_file() else [one for one in counted.rglob("*") if one.is_file()]
     return ExportedModel(
         name=source.variant,
@@ -109,5 +117,5 @@ def _export(
         gzip_bytes=sum(gzip_size(one) for one in files),
         layers=source.layers,
         change=change,
-        notes=facts.notes if facts else (),
+        notes=notes,
     )

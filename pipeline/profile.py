@@ -83,6 +83,8 @@ def model_file(file: str | Path | ExportedModel) -> ModelFile:
             f"{path} is not a file that runs on a device",
             required="a TFLite or an ONNX file",
             received=facts.kind,
-            advice=f"`edgedl export {path}` makes them",
+            advice="Core ML runs on Apple's systems alone"
+            if facts.kind == "coreml"
+            else f"`edgedl export {path}` makes them",
         )
     return ModelFile(path, facts)

@@ -133,7 +133,7 @@ def _technique(value: object) -> object:
     return {"method": value} if isinstance(value, str) else value
 
 
-Format: TypeAlias = Literal["tflite", "onnx", "saved-model", "c-array", "front-end"]
+Format: TypeAlias = Literal["tflite", "onnx", "saved-model", "coreml", "c-array", "front-end"]
 
 
 class Export(Section):

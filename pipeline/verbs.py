@@ -94,8 +94,8 @@ def export(
 ) -> ExportedModel:
     """The model in a format: float32 for a MODEL, the variant's own precision for a CompressedModel.
 
-    to: tflite, onnx, saved-model, c-array or front-end. batch: static batch size, None leaves it open; a
-    CompressedModel keeps the one it was made with.
+    to: tflite, onnx, saved-model, coreml, c-array, front-end, or a device that compiles (ethos-u55:128). batch: static
+    batch size, None leaves it open; a CompressedModel keeps the one it was made with.
     """
     from edgedl.pipeline.export import export_stage, refusal
 
@@ -116,7 +116,12 @@ def verify(file: Path | str | ExportedModel, against: AnyModel, *, data: AnyData
     path = file.model_path if isinstance(file, ExportedModel) else Path(file)
     facts = inspect_file(path)
     if facts.kind not in {"tflite", "onnx"}:
-        raise ModelError(f"{path} cannot be verified", required="a .tflite or .onnx file", received=facts.kind)
+        raise ModelError(
+            f"{path} cannot be verified",
+            required="a .tflite or .onnx file",
+            received=facts.kind,
+            advice="Core ML predicts on Apple's systems alone" if facts.kind == "coreml" else None,
+        )
     with tempfile.TemporaryDirectory(prefix="edgedl-") as scratch:
         with open_model(against, data=data, out=scratch, seed=seed) as work:
             trained, splits = work.trained, work.data

@@ -26,7 +26,11 @@ from edgedl.pipeline.cli.output import output, size, split_list
 def command(
     model: ModelOrRun,
     to: Annotated[
-        str, typer.Option(metavar="F[,F…]", help="tflite, onnx, saved-model, c-array, front-end.")
+        str,
+        typer.Option(
+            metavar="F[,F…]",
+            help="tflite, onnx, saved-model, coreml, c-array, front-end; or NAME:TARGET of a device that compiles.",
+        ),
     ] = "tflite",
     variant: Annotated[str | None, typer.Option(help="Only this variant of a run; all unless given.")] = None,
     data: Data = None,
@@ -71,3 +75,6 @@ def command(
             for one in found
         ]
         say.table(("file", "precision", "size", "gzip", "quality"), rows)
+        for one in found:
+            for note in one.notes:
+                say.line(f"{one.model_path.name}: {note}")

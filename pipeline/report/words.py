@@ -61,7 +61,7 @@ def instructions(value: float) -> str:
 
 
 def cost(value: float, unit: str) -> str:
-    """What an op takes: a time, instructions, cycles …"""
+    """What an op takes: a time, instructions, cycles, or multiply–accumulates."""
     if unit == "us":
         return time(value)
     return instructions(value) if unit == "instructions" else f"{count(value)} {unit}"
