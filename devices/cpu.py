@@ -12,21 +12,19 @@ import functools
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from edgedl.core import isolation
 from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency
 from edgedl.core.console import reporter
-from edgedl.core.errors import ModelError, StageError
 from edgedl.core.files import sha256_of
-from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import machine, version_of
 from edgedl.devices import litert, onnx_runtime, session
 from edgedl.devices.checks import check_available
+from edgedl.devices.child import in_child
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import PEAK_MEMORY, latency_report, op_table, timing_of
 from edgedl.devices.sampling import Sampled
@@ -34,9 +32,6 @@ from edgedl.devices.session import Examined, OpTimes, Timed, TimingTask
 
 PROCESSES = 25  # about as many as a budget is divided into
 OPS_SHARE = 0.1  # of the budget goes to times per op
-LIMITS = Limits(time_s=600.0)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,9 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
     state = host_conditions(plan)
     isolation.warm_up("runtime")
     with reporter().progress(f"profiling {_names(files)}", plan.budget_s) as bar:
-        runtime_bytes = {kind: _isolated("", session.runtime_memory, kind) for kind in {file.format for file in files}}
+        runtime_bytes = {
+            kind: in_child(session.runtime_memory, kind, subject="") for kind in {file.format for file in files}
+        }
         examined = [_examine(file, plan, OPS_SHARE * plan.budget_s / len(files)) for file in files]
         deadline = started + 0.95 * plan.budget_s  # the rest is for the intervals
         sampled = Sampled(functools.partial(_time_all, files, plan), plan, processes=PROCESSES, deadline=deadline)
@@ -113,27 +110,12 @@ def _time_all(files: Sequence[ModelFile], plan: SamplingPlan, seconds: float, or
         order_seed=order_seed,
         seconds=seconds,
     )
-    return _isolated(_names(files), session.time_files, task)
+    return in_child(session.time_files, task, subject=_names(files))
 
 
 def _examine(file: ModelFile, plan: SamplingPlan, seconds: float) -> Examined:
     arguments = file.path, file.format, plan.threads, plan.xnnpack, plan.seed, seconds
-    return _isolated(file.path.name, session.examine_file, *arguments)
-
-
-def _isolated(subject: str, function: Callable[..., T], *args: object) -> T:
-    """Run in a child; a runtime that crashes, hangs or eats memory there is the file's fault."""
-    try:
-        return run_isolated(function, *args, stage="profiling", subject=subject, nursery="runtime", limits=LIMITS)
-    except StageError as error:
-        if not subject or "could not be started" in error.what:
-            raise
-        raise ModelError(
-            f"{subject} takes the runtime down",
-            required="a file that the runtime can load and run",
-            received=", ".join(part for part in (error.what.partition(": ")[2], error.received) if part),
-            advice="`edgedl inspect` shows what is in the file",
-        ) from None
+    return in_child(session.examine_file, *arguments, subject=file.path.name)
 
 
 # --- from samples to the report ----------------------------------------------------------------------------------

@@ -25,12 +25,12 @@ from edgedl.core.artifacts import Estimate, LatencyReport, Memory, ModelLatency,
 from edgedl.core.console import reporter
 from edgedl.core.errors import ModelError
 from edgedl.core.files import sha256_of
-from edgedl.core.isolation import run_isolated
 from edgedl.core.model_facts import ModelFile, OpFacts
 from edgedl.core.provenance import machine, version_of
 from edgedl.core.statistics import Interval
 from edgedl.devices import cpu, edge_tpu_runtime, litert, session
 from edgedl.devices.checks import check_formats
+from edgedl.devices.child import in_child
 from edgedl.devices.edge_tpu_ops import placed, read_ops
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import latency_report, timing_of
@@ -94,7 +94,7 @@ class EdgeTpu:
         def take(seconds: float, order_seed: int) -> Sequence[Timed]:
             paths = tuple((one.path, "tflite/edge-tpu") for one in compiled)
             task = TimingTask(paths, plan.threads, plan.xnnpack, plan.seed, order_seed, seconds)
-            return run_isolated(session.time_files, task, stage="profiling", subject=names, nursery="runtime")
+            return in_child(session.time_files, task, subject=names)
 
         conditions = cpu.host_conditions(plan)
         with reporter().progress(f"profiling {names} on the Edge TPU", plan.budget_s) as bar:

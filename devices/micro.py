@@ -13,7 +13,7 @@ import pickle
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,15 @@ from typing import Any
 from edgedl.core.artifacts import LatencyReport, Memory, ModelLatency
 from edgedl.core.errors import EdgedlError, ModelError
 from edgedl.core.files import sha256_of
-from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import version_of
 from edgedl.devices import litert, parity
 from edgedl.devices.checks import check_available, check_formats
+from edgedl.devices.child import in_child
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import latency_report
 
 PACKAGE, MODULE = "tflite-micro", "tflite_micro"
-LIMITS = Limits(time_s=600.0)
 SMALLEST, LARGEST = 2**12, 2**30
 """Arenas that are tried, in bytes."""
 ALIGNMENT = 16
@@ -81,17 +80,12 @@ device = Micro()
 
 
 def _latency(file: ModelFile, plan: SamplingPlan) -> ModelLatency:
-    def there(function: Callable[..., Any]) -> Any:
-        subject = file.path.name
-        return run_isolated(
-            function, file.path, plan.seed, stage="TFLM", subject=subject, nursery="runtime", limits=LIMITS
-        )
-
-    ran: Ran = there(run_in_smallest_arena)
+    ran = in_child(run_in_smallest_arena, file.path, plan.seed, subject=file.path.name, runs_in="TFLM")
     try:
         names = [tensor.name for tensor in file.facts.outputs]
         against = f"{litert.version()} on this computer's CPU"
-        compared = [parity.parity("the file's types", against, names, [ran.outputs], [there(host_outputs)])]
+        expected = in_child(host_outputs, file.path, plan.seed, subject=file.path.name)
+        compared = [parity.parity("the file's types", against, names, [ran.outputs], [expected])]
         told = parity.words(compared, "TFLM")
     except EdgedlError as error:
         compared, told = [], [f"outputs not compared: {error}"]

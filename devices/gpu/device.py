@@ -17,13 +17,14 @@ from typing import TypeVar
 from edgedl.core import isolation
 from edgedl.core.artifacts import Conditions, LatencyReport, ModelLatency
 from edgedl.core.console import reporter
-from edgedl.core.errors import ModelError, StageError
+from edgedl.core.errors import StageError
 from edgedl.core.files import sha256_of
-from edgedl.core.isolation import Limits, run_isolated
+from edgedl.core.isolation import Limits
 from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import version_of
 from edgedl.devices import cpu, litert, litert_ops, onnx_runtime, parity, session
 from edgedl.devices.checks import check_available, check_formats
+from edgedl.devices.child import in_child
 from edgedl.devices.gpu import litert_gpu, onnx_gpu, placement, vulkan
 from edgedl.devices.gpu.placement import Place
 from edgedl.devices.gpu.rows import coverage, op_rows
@@ -266,18 +267,16 @@ def time_on_gpu(task: TimingTask, drivers: vulkan.Drivers, build: onnx_gpu.OnnxB
 
 
 def _isolated(subject: str, function: Callable[..., T], *args: object) -> T:
-    """Run in a child; a driver or runtime that crashes or hangs there is one error that names the file."""
-    try:
-        return run_isolated(function, *args, stage="profiling", subject=subject, nursery="gpu", limits=LIMITS)
-    except StageError as error:
-        if not subject or "could not be started" in error.what:
-            raise
-        raise ModelError(
-            f"{subject} takes the GPU's runtime or driver down",
-            required="a file that they can load and run",
-            received=", ".join(part for part in (error.what.partition(": ")[2], error.received) if part),
-            advice="`--device cpu` tells whether the file runs at all",
-        ) from None
+    """In a child that sees the GPU."""
+    return in_child(
+        function,
+        *args,
+        subject=subject,
+        runs_in="the GPU's runtime or driver",
+        nursery="gpu",
+        limits=LIMITS,
+        advice="`--device cpu` tells whether the file runs at all",
+    )
 
 
 # --- from what was seen to the report ----------------------------------------------------------------------------

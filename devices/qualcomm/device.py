@@ -18,11 +18,11 @@ from edgedl.core.artifacts import LatencyReport, ModelLatency, OpCost
 from edgedl.core.console import reporter
 from edgedl.core.errors import ModelError, StageError
 from edgedl.core.files import sha256_of
-from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import ModelFile, OpFacts
 from edgedl.core.provenance import version_of
 from edgedl.devices import onnx_runtime, parity
 from edgedl.devices.checks import check_available, check_formats, check_target
+from edgedl.devices.child import in_child
 from edgedl.devices.native import host_architecture
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.qualcomm.emulator import MODULE, PACKAGE, Emulated, Placed, compile_for, emulate, plain_name
@@ -30,7 +30,6 @@ from edgedl.devices.qualcomm.socs import Soc, socs
 from edgedl.devices.results import latency_report
 
 LICENCE = "its libraries are under Qualcomm's AI Stack License, which installing it accepts"
-LIMITS = Limits(time_s=600.0)
 T = TypeVar("T")
 
 GONE = "ONNX Runtime folded or rebuilt it before placement"
@@ -106,7 +105,7 @@ class Qualcomm:
         soc = socs()[check_target(self, target)]
         check_formats([file], self.name, "onnx")
         with tempfile.TemporaryDirectory(prefix="edgedl-qualcomm-") as rest:
-            compiled = _isolated(file, compile_for, soc, written.absolute(), Path(rest))
+            compiled = _in_child(file, compile_for, soc, written.absolute(), Path(rest))
         if not compiled:
             raise ModelError(
                 f"nothing of {file.path.name} runs on the NPU of {soc.soc_type}",
@@ -143,7 +142,7 @@ def _model(file: ModelFile, soc: Soc, seed: int, seconds: float) -> ModelLatency
 def _emulated(file: ModelFile, soc: Soc, seed: int, seconds: float) -> Emulated:
     name = file.path.name
     with tempfile.TemporaryDirectory(prefix="edgedl-qualcomm-") as folder:
-        found = _isolated(file, emulate, soc, seed, seconds, Path(folder))
+        found = _in_child(file, emulate, soc, seed, seconds, Path(folder))
     if found.built_for not in (None, (soc.soc_type, soc.htp_arch)):
         raise StageError(
             f"Qualcomm's library compiled {name} for another chip",
@@ -154,28 +153,9 @@ def _emulated(file: ModelFile, soc: Soc, seed: int, seconds: float) -> Emulated:
     return found
 
 
-def _isolated(file: ModelFile, function: Callable[..., T], *arguments: object) -> T:
-    """`function(path, *arguments)` in a child; one that crashes or hangs there is the file's fault."""
-    name = file.path.name
-    try:
-        return run_isolated(
-            function,
-            file.path.absolute(),
-            *arguments,
-            stage="emulation",
-            subject=name,
-            nursery="runtime",
-            limits=LIMITS,
-        )
-    except StageError as error:
-        if "could not be started" in error.what:
-            raise
-        raise ModelError(
-            f"{name} takes Qualcomm's library down",
-            required="a file that it can compile and run",
-            received=", ".join(part for part in (error.what.partition(": ")[2], error.received) if part),
-            advice="`edgedl inspect` shows what is in the file",
-        ) from None
+def _in_child(file: ModelFile, function: Callable[..., T], *arguments: object) -> T:
+    """`function(path, *arguments)` in a child."""
+    return in_child(function, file.path.absolute(), *arguments, subject=file.path.name, runs_in="Qualcomm's library")
 
 
 def place(facts: Sequence[OpFacts], placed: Sequence[Placed]) -> tuple[OpCost, ...]:

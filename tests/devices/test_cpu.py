@@ -11,6 +11,7 @@ from edgedl.core.artifacts import OpCost
 from edgedl.core.errors import ModelError
 from edgedl.core.model_facts import OpFacts
 from edgedl.devices import SamplingPlan, cpu
+from edgedl.devices.child import in_child
 from edgedl.devices.results import op_table
 from edgedl.devices.session import OpTime, OpTimes, median_of_means, random_input
 
@@ -76,7 +77,7 @@ def test_an_onnx_op_that_nobody_knows_is_one_clear_error(tmp_path: Path):
 
 def test_a_runtime_that_aborts_is_one_clear_error():
     with pytest.raises(ModelError, match=r"bad\.tflite takes the runtime down.*SIGABRT"):
-        cpu._isolated("bad.tflite", os.abort)
+        in_child(os.abort, subject="bad.tflite")
 
 
 def test_a_real_file_that_takes_the_runtime_down_is_one_clear_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,14 +124,16 @@ void tflite_plugin_destroy_delegate(void *delegate) { free(delegate); }
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     """A library with the entry points of libedgetpu: what is tested is the way there and back."""
     source, library = tmp_path / "edgetpu.c", tmp_path / "libedgetpu.so"
     source.write_text(RUNTIME)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     compiler(tmp_path, monkeypatch)
     monkeypatch.setenv("EDGEDL_EDGETPU", str(library))
-    return library
+    isolation._close_nurseries()  # the next one sees the environment as it is now
+    yield library
+    isolation._close_nurseries()
 
 
 def test_with_compiler_and_runtime_files_are_timed_through_the_delegate(runtime: Path, tmp_path: Path) -> None:
@@ -152,7 +155,5 @@ def test_without_an_edge_tpu_the_runtime_s_word_arrives(
     runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_EDGE_TPU", "1")
-    isolation._close_nurseries()  # the next one sees the environment as it is now
     with pytest.raises(UnavailableError, match=r"finds no Edge TPU.*no device.*plugged in"):
         device.profile([model_file(dense_tflite(tmp_path / "m.tflite", 2))], SamplingPlan(budget_s=2.0))
-    isolation._close_nurseries()
