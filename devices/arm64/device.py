@@ -120,7 +120,7 @@ def _model(
     """One file in two processes side by side: counts with cache misses, and instructions per op."""
     run = functools.partial(_run, file, inputs, plan, profile)
     counting = pool.submit(run, "count", WARM_UP + 1, caches=True)
-    profiling = pool.submit(run, "ops", 1)
+    profiling = pool.submit(run, "ops", 0)
     seen, marks = counting.result()
     totals = [marks[-1].counts["all"] - marks[-2].counts["all"]]
     if plan.threads > 1:
