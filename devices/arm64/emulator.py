@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,15 @@ _HWCAPS = {  # the bits of AT_HWCAP and AT_HWCAP2 that the profiles name (Linux,
 
 @dataclass(frozen=True)
 class Mark:
-    """Counts up to one mark of the probe: by class, lines of cache asked for, misses by level."""
+    """Counts up to one mark of the probe: by class, lines of cache asked for, misses by level.
+
+    steps: instructions in all, up to each of the probe's steps since the mark before.
+    """
 
     file: int
     number: int
     counts: Mapping[str, int]
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,43 +98,61 @@ def emulator_version() -> str:
 
 
 def run_emulated(
-    profile: ArmProfile, command: Sequence[str], *, clock: bool = False, caches: bool = False, timeout_s: float = 600.0
+    profile: ArmProfile,
+    command: Sequence[str],
+    files: Mapping[str, Path],
+    folder: Path,
+    *,
+    clock: bool = False,
+    caches: bool = False,
+    timeout_s: float = 600.0,
 ) -> Emulated:
-    """Run an Arm64 program on the described processor, counting its instructions.
+    """Run an Arm64 program on the described processor, counting its instructions, in an empty folder.
 
-    clock: its clocks tell instructions, not time. caches: simulate the profile's data caches.
+    files: what is to lie there, by the names that `command` uses. clock: the program's clocks tell instructions, not
+    time. caches: simulate the profile's data caches.
+
+    Names are short and the environment is empty, so that they are always the same: a longer one moves what comes after
+    it in memory, which is some instructions more or less.
     """
-    environment = {"LD_PRELOAD": str(built("guest.c", "aarch64")), **_hwcaps(profile.features)}
-    with tempfile.TemporaryDirectory(prefix="edgedl-arm64-") as folder:
-        plugin = [str(built("instructions.c", native.host_architecture())), "out=marks"]
-        if clock:
-            plugin.append("clock=clock")
-            environment["INSTRUCTION_CLOCK"] = str(Path(folder) / "clock")
-        if caches:
-            plugin += [f"l{level}={c.kib}:{c.ways}" for level, c in enumerate(profile.caches, 1)]
-        words = [EMULATOR, "-L", str(root_folder(profile)), "-cpu", profile.qemu_cpu]
-        for name, value in environment.items():
-            words += ["-E", f"{name}={value}"]
-        words += ["-plugin", ",".join(plugin), *command]
-        try:
-            done = subprocess.run(
-                words, cwd=folder, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise StageError(
-                f"emulating {profile.name} took longer than {timeout_s:g} s",
-                advice="A smaller model, or a larger --budget-s",
-            ) from None
-        marks = Path(folder) / "marks"
-        text = marks.read_text() if marks.exists() else ""
+    for name, path in {**files, "guest.so": built("guest.c", "aarch64")}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(path.absolute())
+    variables = {"LD_PRELOAD": "./guest.so", **_hwcaps(profile.features)}
+    plugin = [str(built("instructions.c", native.host_architecture())), "out=marks"]
+    if clock:
+        plugin.append("clock=clock")
+        variables["INSTRUCTION_CLOCK"] = "clock"
+    if caches:
+        plugin += [f"l{level}={c.kib}:{c.ways}" for level, c in enumerate(profile.caches, 1)]
+    words = [shutil.which(EMULATOR) or EMULATOR, "-L", str(root_folder(profile)), "-cpu", profile.qemu_cpu]
+    for name, value in variables.items():
+        words += ["-E", f"{name}={value}"]
+    words += ["-plugin", ",".join(plugin), *command]
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env={}, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise StageError(
+            f"emulating {profile.name} took longer than {timeout_s:g} s", advice="A smaller model, or fewer threads"
+        ) from None
+    marks = folder / "marks"
+    lines = marks.read_text().splitlines() if marks.exists() else []
     ended = f"exit status {done.returncode}" if done.returncode >= 0 else f"killed by signal {-done.returncode}"
-    return Emulated(
-        done.stdout.splitlines(), done.stderr, ended, [_mark(json.loads(line)) for line in text.splitlines()]
-    )
+    return Emulated(done.stdout.splitlines(), done.stderr, ended, _marks(map(json.loads, lines)))
 
 
-def _mark(counts: dict[str, Any]) -> Mark:
-    return Mark(counts.pop("file"), counts.pop("mark"), counts)
+def _marks(lines: Iterable[dict[str, Any]]) -> list[Mark]:
+    marks: list[Mark] = []
+    steps: list[int] = []
+    for counts in lines:
+        if "step" in counts:
+            steps.append(counts["step"])
+        else:
+            marks.append(Mark(counts.pop("file"), counts.pop("mark"), counts, tuple(steps)))
+            steps = []
+    return marks
 
 
 def _hwcaps(features: Sequence[str]) -> dict[str, str]:

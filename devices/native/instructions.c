@@ -6,7 +6,10 @@
 //     out     at every mark (the system call MARK, which no kernel has) a JSON line with the counts up to there
 //     clock   a file that the emulated program can map: its first 8 bytes are the number of instructions so far
 //     l1 …    data caches with lines of 64 bytes, least recently used lines replaced, write-allocate, no prefetching;
-//             simulated from the first mark on; a callback at every access makes the run some times slower
+//             simulated from the first mark on
+//
+// The program can name an address (the system call WATCH): with caches, every access to it from the first mark on is a
+// line with the instructions up to there.
 //
 // Classes follow the Arm Architecture Reference Manual (DDI 0487), section C4.1. `dot` (SDOT, UDOT, USDOT, matrix
 // multiplication) and `multiply_add` (FMLA, MLA, SMLAL, FMADD …) are part of `simd`.
@@ -46,7 +49,7 @@ unsigned qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
 
 EXPORT int qemu_plugin_version = 1;
 
-enum { MARK = 0x4d41524b };
+enum { MARK = 0x4d41524b, WATCH = 0x57415443 };
 enum { ALL, LOAD, STORE, BRANCH, SIMD, DOT, MULTIPLY_ADD, OTHER, CLASSES };
 static const char *const names[CLASSES] = {"all", "load", "store", "branch", "simd", "dot", "multiply_add", "other"};
 
@@ -93,6 +96,27 @@ EXPORT void classify(uint32_t word, uint64_t *counts) {
     } else {
         counts[OTHER]++;
     }
+}
+
+// --- counts ----------------------------------------------------------------------------------------------------------
+
+typedef struct Block Block;
+struct Block { uint64_t executed, own[CLASSES]; Block *before; };  // translated code, and what is in it
+static Block *blocks;
+static FILE *out;
+static uint64_t watched;  // an address of the program's, or 0
+
+// What was executed up to here, the whole of the block at work included.
+static void count(uint64_t *counts) {
+    memset(counts, 0, CLASSES * sizeof *counts);
+    for (const Block *block = blocks; block; block = block->before)
+        for (int i = 0; i < CLASSES; i++) counts[i] += block->executed * block->own[i];
+}
+
+static void print_step(void) {
+    uint64_t counts[CLASSES];
+    count(counts);
+    fprintf(out, "{\"step\":%" PRIu64 "}\n", counts[ALL]);
 }
 
 // --- caches ----------------------------------------------------------------------------------------------------------
@@ -146,6 +170,7 @@ static inline void access_line(uint64_t line) {
 static void access_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *unused) {
     (void)cpu, (void)unused;
     if (!simulating) return;
+    if (address == watched) print_step();
     access_line(address >> LINE_BITS);
     if ((address & (LINE - 1)) <= LINE - LONGEST) return;
     if ((address & (LINE - 1)) + (1u << qemu_plugin_mem_size_shift(info)) > LINE)  // reaches into the next one
@@ -154,11 +179,7 @@ static void access_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t add
 
 // --- QEMU ------------------------------------------------------------------------------------------------------------
 
-typedef struct Block Block;
-struct Block { uint64_t executed, own[CLASSES]; Block *before; };  // translated code, and what is in it
-static Block *blocks;
 static uint64_t *clock_page;
-static FILE *out;
 
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *code) {
     (void)id;
@@ -180,11 +201,11 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *code) {
 static void system_call(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t file, uint64_t mark, uint64_t a3,
                         uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8) {
     (void)id, (void)cpu, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
+    if (number == WATCH) watched = file;
     if (number != MARK) return;
     simulating = true;
-    uint64_t counts[CLASSES] = {0};
-    for (const Block *block = blocks; block; block = block->before)
-        for (int i = 0; i < CLASSES; i++) counts[i] += block->executed * block->own[i];
+    uint64_t counts[CLASSES];
+    count(counts);
     fprintf(out, "{\"file\":%" PRIu64 ",\"mark\":%" PRIu64, file, mark);
     for (int i = 0; i < CLASSES; i++) fprintf(out, ",\"%s\":%" PRIu64, names[i], counts[i]);
     if (levels) fprintf(out, ",\"lines\":%" PRIu64, accesses);
