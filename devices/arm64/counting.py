@@ -92,7 +92,7 @@ class Job:
         )
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         command = wanted.command("./probe", "./library")
-        done = emulator.run_emulated(self.profile, command, files, folder, clock=task == "ops", caches=caches)
+        done = emulator.run_emulated(self.profile, command, files, folder, caches=caches)
         names, runtime = [self.file.path.name], self.box.runtime.name
         return read_facts(done.lines, names, said=done.said, ended=done.ended, runtime=runtime), done.marks, folder
 

@@ -29,6 +29,8 @@ OLDEST, NEWEST = (7, 0), (8, 2)
 C_LIBRARY_PLACES = (Path("/usr/aarch64-linux-gnu"), Path("/"))
 LOADER = "lib/ld-linux-aarch64.so.1"
 CPUS = 4
+NO_DEVICES = ("sys/bus/pci/devices", "sys/class/drm", "sys/class/accel")
+"""Folders in which ONNX Runtime looks for accelerators: empty, or it would find this machine's."""
 
 _HWCAPS = {  # the bits of AT_HWCAP and AT_HWCAP2 that the profiles name (Linux, arch/arm64/include/uapi/asm/hwcap.h)
     "ARM_HWCAP": {
@@ -103,26 +105,21 @@ def run_emulated(
     files: Mapping[str, Path],
     folder: Path,
     *,
-    clock: bool = False,
     caches: bool = False,
     timeout_s: float = 600.0,
 ) -> Emulated:
     """Run an Arm64 program on the described processor, counting its instructions, in an empty folder.
 
-    files: what is to lie there, by the names that `command` uses. clock: the program's clocks tell instructions, not
-    time. caches: simulate the profile's data caches.
+    files: what is to lie there, by the names that `command` uses. caches: simulate the profile's data caches.
 
-    Names are short and the environment is empty, so that they are always the same: a longer one moves what comes after
-    it in memory, which is some instructions more or less.
+    Whatever could differ from one run to the next is taken from the program, since it moves what lies in memory, and
+    that is some instructions more or less: names are short, the environment is empty, clocks tell instructions.
     """
     for name, path in {**files, "guest.so": built("guest.c", "aarch64")}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(path.absolute())
-    variables = {"LD_PRELOAD": "./guest.so", **_hwcaps(profile.features)}
-    plugin = [str(built("instructions.c", native.host_architecture())), "out=marks"]
-    if clock:
-        plugin.append("clock=clock")
-        variables["INSTRUCTION_CLOCK"] = "clock"
+    variables = {"LD_PRELOAD": "./guest.so", "INSTRUCTION_CLOCK": "clock", **_hwcaps(profile.features)}
+    plugin = [str(built("instructions.c", native.host_architecture())), "out=marks", "clock=clock"]
     if caches:
         plugin += [f"l{level}={c.kib}:{c.ways}" for level, c in enumerate(profile.caches, 1)]
     words = [shutil.which(EMULATOR) or EMULATOR, "-L", str(root_folder(profile)), "-cpu", profile.qemu_cpu]
@@ -167,7 +164,7 @@ def root_folder(profile: ArmProfile) -> Path:
     library = c_library()
     assert library is not None
     files = _system_files(profile)
-    key = hashlib.sha256(json.dumps([str(library), files], sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([str(library), files, NO_DEVICES], sort_keys=True).encode()).hexdigest()[:16]
     target = cache_folder() / "arm64" / f"{profile.name}-{key}"
     if target.exists():
         return target
@@ -177,6 +174,8 @@ def root_folder(profile: ArmProfile) -> Path:
         for name, content in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(content)
+        for name in NO_DEVICES:
+            (partial / name).mkdir(parents=True)
         (partial / "lib").symlink_to(library / "lib")
         try:
             partial.rename(target)
