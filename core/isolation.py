@@ -193,6 +193,7 @@ _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_USE_LEGACY_KERAS": "1",
     "PYTHONWARNINGS": "ignore",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.31 writes an id of this machine to the user's home otherwise
 }
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # converters and interpreters compute on the CPU
 

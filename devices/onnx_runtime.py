@@ -7,6 +7,7 @@ Everything here runs native code on somebody's file: call it in a child process 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +38,11 @@ _DTYPES = {
 def version() -> str:
     """The installed runtime, e.g. "ONNX Runtime 1.31.1"."""
     return f"{NAME} {version_of(PACKAGE)}"
+
+
+def runtime_words() -> str:
+    """What a file ran in, as a `ModelLatency` says it."""
+    return f"{version()} CPU"
 
 
 def load_runtime() -> None:
@@ -198,6 +204,14 @@ def read_graph(path: Path) -> tuple[Node, ...]:
     )  # fmt: skip
 
 
+def external_files(path: Path) -> set[str]:
+    """The files beside an ONNX file that hold its weights, as it names them."""
+    import onnx
+
+    weights = onnx.load(path, load_external_data=False).graph.initializer
+    return {entry.value for tensor in weights for entry in tensor.external_data if entry.key == "location"}
+
+
 def tie(events: Sequence[Mapping[str, Any]], runs: int, original: Sequence[Node], optimized: Sequence[Node]) -> OpTimes:
     """The executed nodes in order with the file's node that each belongs to, from the last `runs` of a profile.
 
@@ -205,19 +219,30 @@ def tie(events: Sequence[Mapping[str, Any]], runs: int, original: Sequence[Node]
     """
     times_us: dict[tuple[str, str, str], list[float]] = {}
     for event in events:
-        name = str(event["name"])
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            arguments = event["args"]
-            key = name.removesuffix("_kernel_time"), str(arguments["op_name"]), str(arguments.get("node_index"))
+        if is_node(event):
+            key = *name_and_op(event), str(event["args"].get("node_index"))
             times_us.setdefault(key, []).append(float(event["dur"]))
+    costs = [(name, op, median_of_means(durations[-runs:])) for (name, op, _), durations in times_us.items()]
+    return owned(costs, original, optimized)
+
+
+def owned(costs: Sequence[tuple[str, str, float]], original: Sequence[Node], optimized: Sequence[Node]) -> OpTimes:
+    """Executed nodes (name, op, cost) in order with the file's node that each belongs to."""
     executed = {node.name: node for node in optimized}
-    ops = tuple(
-        OpTime(owner(name, op, executed.get(name), original), op, median_of_means(durations[-runs:]))
-        for (name, op, _), durations in times_us.items()
-    )
+    ops = tuple(OpTime(owner(name, op, executed.get(name), original), op, cost) for name, op, cost in costs)
     unknown = sum(op.index is None for op in ops)
     notes = (f"{unknown} of {len(ops)} executed nodes are not in the file or stand for several",) if unknown else ()
     return OpTimes(ops, notes)
+
+
+def is_node(event: Mapping[str, Any]) -> bool:
+    """Whether an event of the profile is the execution of a node."""
+    return event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
+
+
+def name_and_op(event: Mapping[str, Any]) -> tuple[str, str]:
+    """The executed node's name and op, of its event."""
+    return str(event["name"]).removesuffix("_kernel_time"), str(event["args"]["op_name"])
 
 
 _INSERTED = {"ReorderInput", "ReorderOutput"}  # layout changes for the processor's convolution kernels
@@ -232,18 +257,22 @@ _COMPUTES = {
 def owner(name: str, op: str, node: Node | None, original: Sequence[Node]) -> int | None:
     """Index of the file's node that an executed node belongs to; None where it cannot be told.
 
-    A node that kept its name is itself. A fused one is found from the tensor it leaves: among the nodes that lead to
-    that tensor, the nearest of the executed kind (the Conv of a Conv + Relu); two equally near ones are no answer.
+    A node that kept its name is itself, and so is one that was renamed for another layout (`conv_token_3`). A fused one
+    is found from the tensor it leaves: among the nodes that lead to that tensor, the nearest of the executed kind (the
+    Conv of a Conv + Relu); two equally near ones are no answer.
     """
     by_name = {entry.name: entry for entry in original if entry.name}
     if name in by_name and by_name[name].op == op:
         return by_name[name].index
     if op in _INSERTED:
         return None
+    kinds = _COMPUTES.get(op, {op.removeprefix("QLinear")})
+    namesake = by_name.get(re.sub(r"_token_\d+$", "", name))
+    if namesake and namesake.op in kinds:
+        return namesake.index
     makers = {output: entry for entry in original for output in entry.outputs}
     left = (name.removesuffix("_nchwc"), *(node.outputs if node else ()))
     start = next((makers[tensor] for tensor in left if tensor in makers), None)
-    kinds = _COMPUTES.get(op, {op.removeprefix("QLinear")})
     known = set(node.inputs) if node else set()
     nearest = [start] if start else []
     for _ in range(4):

@@ -1,17 +1,17 @@
-"""What runs on a device: the probe (`native/probe.c`), its command line, and the facts that it prints.
+"""What runs on a device: a probe (`native/probe.c`, `native/probe_onnx.c`), its command line, the facts that it prints.
 
-The probe is the same program everywhere; only the way to start it differs (here, in an emulator, through adb or ssh).
+A probe is the same program everywhere; only the way to start it differs (here, in an emulator, through adb or ssh).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgedl.core.errors import ModelError, StageError
-from edgedl.devices.litert import STATUS, reason_in
+from edgedl.devices import litert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ class ProbeFile:
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """What one process of the probe does; see the head of `native/probe.c`."""
+    """What one process of a probe does; see the heads of its sources. profiling: the word for it, where `ops` is."""
 
     task: Task
     files: Sequence[ProbeFile]
@@ -40,11 +40,12 @@ class ProbeTask:
     seconds: float = 0.0
     threads: int = 1
     xnnpack: bool = True
+    profiling: str = "1"
 
     def command(self, probe: str, library: str) -> list[str]:
         """The words that start it."""
         words = [probe, library, self.task, str(self.threads), "delegate" if self.xnnpack else "builtin"]
-        words += [str(self.count), f"{self.seconds:g}", "1" if self.task == "ops" else "0"]
+        words += [str(self.count), f"{self.seconds:g}", self.profiling if self.task == "ops" else "0"]
         for file in self.files:
             words += [file.model, file.inputs, file.outputs]
         return words
@@ -52,12 +53,16 @@ class ProbeTask:
 
 @dataclass
 class SeenFile:
-    """What the probe saw of one file. In microseconds; ops: events of each profiled run, as `litert_ops` takes."""
+    """What the probe saw of one file. In microseconds; ops: events of each profiled run, as `litert_ops` takes.
+
+    profile: ONNX Runtime's events, as `onnx_runtime` takes.
+    """
 
     load_us: float = 0.0
     first_us: float | None = None
     blocks_us: list[tuple[float, ...]] = field(default_factory=list)
     ops: list[list[tuple[int, int, int, str, int]]] = field(default_factory=list)
+    profile: list[Mapping[str, Any]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     peak_bytes: int = 0
     heap_bytes: int = 0
@@ -71,11 +76,13 @@ class Seen:
     runtime_bytes: int = 0
 
 
-def read_facts(lines: Iterable[str], names: Sequence[str], *, said: str = "", ended: str = "") -> Seen:
+def read_facts(
+    lines: Iterable[str], names: Sequence[str], *, said: str = "", ended: str = "", runtime: str = litert.NAME
+) -> Seen:
     """The facts of one process, by file.
 
     names: of the files, for errors. said: standard error, where the runtime gives its reasons. ended: how the process
-    ended.
+    ended. runtime: the one at work, for errors.
 
     Raises ModelError where the runtime refuses a file, StageError where the probe was lost half-way.
     """
@@ -90,7 +97,7 @@ def read_facts(lines: Iterable[str], names: Sequence[str], *, said: str = "", en
         if fact["fact"] == "end":
             return seen
         if fact["fact"] == "error":
-            raise _refusal(fact, names, said)
+            raise _refusal(fact, names, said, runtime)
         _note(seen, fact)
     raise StageError(
         f"the probe was lost while it ran {', '.join(names)}",
@@ -116,19 +123,23 @@ def _note(seen: Seen, fact: dict[str, Any]) -> None:
         while len(file.ops) <= fact["run"]:
             file.ops.append([])
         file.ops[fact["run"]].append((fact["type"], fact["index"], fact["subgraph"], fact["tag"], fact["us"]))
+    elif kind == "profile":
+        file.profile = fact["events"]
     elif kind == "output":
         file.outputs.append(fact["fnv1a"])
     elif kind == "memory":
         file.peak_bytes, file.heap_bytes = fact["peak_bytes"], fact["heap_bytes"]
 
 
-def _refusal(fact: dict[str, Any], names: Sequence[str], said: str) -> ModelError | StageError:
-    status = STATUS.get(fact["status"], f"status {fact['status']}") if fact["status"] > 0 else "not possible"
-    call, why = f"{fact['what']}: {status}", reason_in(said)
-    reason = f"{why} ({call})" if why else call
+def _refusal(fact: dict[str, Any], names: Sequence[str], said: str, runtime: str) -> ModelError | StageError:
+    reason = " ".join(fact.get("why", "").split())
+    if not reason:  # LiteRT tells its caller a number, and standard error why
+        status = litert.STATUS.get(fact["status"], f"status {fact['status']}") if fact["status"] > 0 else "not possible"
+        call, why = f"{fact['what']}: {status}", litert.reason_in(said)
+        reason = f"{why} ({call})" if why else call
     if fact["file"] < 0:
         return StageError("the probe cannot start", received=reason)
-    return ModelError(f"LiteRT cannot run {names[fact['file']]} on this device", received=reason)
+    return ModelError(f"{runtime} cannot run {names[fact['file']]} on this device", received=reason)
 
 
 def input_bytes(file: ModelFile, seed: int) -> bytes:

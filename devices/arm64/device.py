@@ -1,48 +1,35 @@
-"""`arm64:TARGET`, the phone in a box: LiteRT's own Arm64 kernels, run instruction by instruction in QEMU.
+"""`arm64:TARGET`, the phone in a box: the runtimes' own Arm64 kernels, run instruction by instruction in QEMU.
 
 The counts repeat to the instruction at one thread, on any machine, however busy; a millisecond here is an estimate.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
-from edgedl.core.artifacts import (
-    CacheMisses,
-    Conditions,
-    Instructions,
-    LatencyReport,
-    Memory,
-    ModelLatency,
-    OpCost,
-)
+from edgedl.core.artifacts import Conditions, LatencyReport, Memory, ModelLatency, OpCost
 from edgedl.core.console import reporter
 from edgedl.core.files import sha256_of
 from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import version_of
-from edgedl.devices import litert, litert_ops, native
+from edgedl.devices import litert, native, onnx_runtime
 from edgedl.devices.arm64 import emulator, profiles
+from edgedl.devices.arm64.counting import BOXES, Counted, Job, count
 from edgedl.devices.arm64.estimate import estimated
 from edgedl.devices.arm64.profiles import ArmProfile
 from edgedl.devices.arm64.setup import set_up
 from edgedl.devices.checks import check_available, check_formats, check_target
-from edgedl.devices.native.runtime import library
-from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, read_facts, write_inputs
+from edgedl.devices.native.runtime import LITERT, ONNX_RUNTIME, library, library_place
+from edgedl.devices.probe import write_inputs
 from edgedl.devices.protocol import DeviceStatus, SamplingPlan
 from edgedl.devices.results import latency_report, op_table
 
-WARM_UP = 1
-COUNTED_THREADED = 3
-"""Inferences whose counts are compared where threads may make them differ; at one thread all are the same."""
 HEAP = "heap in use after an inference, above the runtime's"
 
 
@@ -51,7 +38,10 @@ class PhoneInABox:
     """The `arm64` device."""
 
     name: str = "arm64"
-    summary: str = "an Arm64 processor in QEMU: instructions of LiteRT's kernels (emulated), milliseconds (estimated)"
+    summary: str = (
+        "an Arm64 processor in QEMU: instructions of LiteRT's and ONNX Runtime's kernels (emulated), "
+        "milliseconds (estimated)"
+    )
     undisturbed: bool = True
 
     def targets(self) -> Sequence[str]:
@@ -65,7 +55,10 @@ class PhoneInABox:
             return DeviceStatus(
                 False, f"{', '.join(missing)} not installed", tuple(missing), "edgedl devices setup arm64"
             )
-        return DeviceStatus(True, f"LiteRT {version_of(litert.PACKAGE)} for aarch64 in {emulator.EMULATOR}")
+        there = [box.runtime for box in BOXES.values() if library_place("aarch64", box.runtime).exists()]
+        runtimes = " and ".join(f"{runtime.name} {version_of(runtime.package)}" for runtime in there)
+        absent = "" if ONNX_RUNTIME in there else "; for .onnx files: edgedl devices setup arm64"
+        return DeviceStatus(True, f"{runtimes} for aarch64 in {emulator.EMULATOR}{absent}")
 
     def set_up(self) -> list[str]:
         """Bring what is missing; see `arm64.setup`."""
@@ -75,7 +68,7 @@ class PhoneInABox:
         """Count every file's instructions on the target; nothing is timed."""
         check_available(self)
         target = check_target(self, target)
-        check_formats(files, self.name, "tflite")
+        check_formats(files, self.name, *BOXES)
         return _profile(files, plan, profiles.load(target))
 
 
@@ -84,9 +77,13 @@ device = PhoneInABox()
 
 def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile) -> LatencyReport:
     started = time.monotonic()
-    runtime = litert.runtime_words(xnnpack=plan.xnnpack)
-    for source, architecture in (("probe.c", "aarch64"), ("guest.c", "aarch64"), _PLUGIN):
-        native.built(source, architecture)
+    boxes = [BOXES[name] for name in dict.fromkeys(file.format for file in files)]
+    for box in boxes:
+        library("aarch64", box.runtime)
+        native.built(box.probe, "aarch64")
+    native.built("guest.c", "aarch64")
+    native.built("instructions.c", native.host_architecture())
+    processes = 0
     with (
         reporter().progress(f"emulating {', '.join(file.path.name for file in files)}", len(files)) as bar,
         tempfile.TemporaryDirectory(prefix="edgedl-arm64-") as folder,
@@ -94,7 +91,9 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile
     ):
         models: list[ModelLatency] = []
         for file, inputs in zip(files, write_inputs(files, Path(folder), plan.seed), strict=True):
-            models.append(_model(file, inputs, plan, profile, runtime, pool))
+            counted = count(Job(file, inputs, Path(folder), plan, profile), pool)
+            processes += counted.processes
+            models.append(_model(file, counted, plan, profile))
             bar.update(len(models), file.path.name)
     return latency_report(
         files,
@@ -103,45 +102,35 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan, profile: ArmProfile
         device=f"{device.name}:{profile.name}",
         hardware=f"{profile.summary}, as {emulator.emulator_version()} emulates it",
         obtained="emulated",
-        runtimes={litert.NAME: version_of(litert.PACKAGE) or ""},
+        runtimes={box.runtime.name: version_of(box.runtime.package) or "" for box in boxes},
         conditions=Conditions(None, None, None, threads=plan.threads, xnnpack=plan.xnnpack),
-        processes=(2 if plan.threads == 1 else 3) * len(files),
-        warm_up=WARM_UP,
+        processes=processes,
+        warm_up=max(box.warm_up for box in boxes),
         stopped="counted",
         started=started,
     )
 
 
-_PLUGIN = ("instructions.c", native.host_architecture())
-
-
-def _model(
-    file: ModelFile, inputs: Path, plan: SamplingPlan, profile: ArmProfile, runtime: str, pool: Executor
-) -> ModelLatency:
-    """One file in two processes side by side: counts with cache misses, and instructions per op."""
-    run = functools.partial(_run, file, inputs, plan, profile)
-    counting = pool.submit(run, "count", WARM_UP + 1, caches=True)
-    profiling = pool.submit(run, "ops", 1)
-    seen, marks = counting.result()
-    totals = [marks[-1].counts["all"] - marks[-2].counts["all"]]
-    if plan.threads > 1:
-        repeated = [mark.counts["all"] for mark in run("count", WARM_UP + COUNTED_THREADED)[1][WARM_UP:]]
-        totals += [after - before for before, after in pairwise(repeated)]
-    counted = _instructions(marks[-2].counts, marks[-1].counts, profile, totals)
-    kernels = litert_ops.tie(profiling.result()[0].files[0].ops, litert_ops.read_graph(file.path))
+def _model(file: ModelFile, counted: Counted, plan: SamplingPlan, profile: ArmProfile) -> ModelLatency:
+    instructions, kernels = counted.instructions, counted.kernels
+    with_litert = BOXES[file.format].runtime is LITERT
     notes = list(kernels.notes)
-    if counted.spread:
-        notes.append(f"{plan.threads} threads: counts of {counted.inferences} inferences spread by {counted.spread:,}")
+    if instructions.spread:
+        notes.append(
+            f"{plan.threads} threads: counts of {instructions.inferences} inferences spread by {instructions.spread:,}"
+        )
+    if profile.is_product and not with_litert:
+        notes.append("the published times behind the estimate's error are of LiteRT's kernels")
     return ModelLatency(
         file=file.path.name,
         sha256=sha256_of(file.path),
         size_bytes=file.path.stat().st_size,
-        runtime=runtime,
-        ops=_with_rest(op_table(kernels, file.facts.ops, "instructions"), counted.total),
-        estimate=estimated(counted, profile) if profile.is_product else None,
-        instructions=counted,
-        memory=Memory(seen.files[0].heap_bytes, HEAP),
-        outputs=tuple(seen.files[0].outputs),
+        runtime=litert.runtime_words(xnnpack=plan.xnnpack) if with_litert else onnx_runtime.runtime_words(),
+        ops=_with_rest(op_table(kernels, file.facts.ops, "instructions"), instructions.total),
+        estimate=estimated(instructions, profile) if profile.is_product else None,
+        instructions=instructions,
+        memory=Memory(counted.heap_bytes, HEAP),
+        outputs=counted.outputs,
         notes=tuple(notes),
     )
 
@@ -149,46 +138,7 @@ def _model(
 def _with_rest(ops: tuple[OpCost, ...], total: int) -> tuple[OpCost, ...]:
     """The ops and, as a row of its own, what the runtime spends between their kernels."""
     rest = total - sum(op.cost for op in ops)
-    if rest <= 0:
+    if not ops or rest <= 0:
         return ops
     scaled = [replace(op, share=op.cost / total) for op in ops]
     return (*scaled, OpCost(-1, "between the kernels", None, rest, "instructions", rest / total))
-
-
-def _run(
-    file: ModelFile,
-    inputs: Path,
-    plan: SamplingPlan,
-    profile: ArmProfile,
-    task: Literal["count", "ops"],
-    count: int,
-    *,
-    caches: bool = False,
-) -> tuple[Seen, list[emulator.Mark]]:
-    wanted = ProbeTask(
-        task,
-        [ProbeFile(str(file.path.absolute()), str(inputs))],
-        count,
-        threads=plan.threads,
-        xnnpack=plan.xnnpack,
-    )
-    command = wanted.command(str(native.built("probe.c", "aarch64")), str(library("aarch64")))
-    done = emulator.run_emulated(profile, command, clock=task == "ops", caches=caches)
-    return read_facts(done.lines, [file.path.name], said=done.said, ended=done.ended), done.marks
-
-
-def _instructions(
-    before: Mapping[str, int], after: Mapping[str, int], profile: ArmProfile, totals: Sequence[int]
-) -> Instructions:
-    """What an inference added to the counts before it. totals: of all inferences counted, for the spread."""
-    added = {name: after[name] - before[name] for name in after}
-    return Instructions(
-        total=added["all"],
-        **{name: added[name] for name in ("load", "store", "branch", "simd", "dot", "multiply_add", "other")},
-        caches=tuple(
-            CacheMisses(level, cache.kib, cache.ways, added[f"l{level}_misses"])
-            for level, cache in enumerate(profile.caches, 1)
-        ),
-        inferences=len(totals),
-        spread=max(totals) - min(totals),
-    )

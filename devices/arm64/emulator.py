@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ OLDEST, NEWEST = (7, 0), (8, 2)
 C_LIBRARY_PLACES = (Path("/usr/aarch64-linux-gnu"), Path("/"))
 LOADER = "lib/ld-linux-aarch64.so.1"
 CPUS = 4
+NO_DEVICES = ("sys/bus/pci/devices", "sys/class/drm", "sys/class/accel")
+"""Folders in which ONNX Runtime looks for accelerators: empty, or it would find this machine's."""
 
 _HWCAPS = {  # the bits of AT_HWCAP and AT_HWCAP2 that the profiles name (Linux, arch/arm64/include/uapi/asm/hwcap.h)
     "ARM_HWCAP": {
@@ -41,11 +43,15 @@ _HWCAPS = {  # the bits of AT_HWCAP and AT_HWCAP2 that the profiles name (Linux,
 
 @dataclass(frozen=True)
 class Mark:
-    """Counts up to one mark of the probe: by class, lines of cache asked for, misses by level."""
+    """Counts up to one mark of the probe: by class, lines of cache asked for, misses by level.
+
+    steps: instructions in all, up to each of the probe's steps since the mark before.
+    """
 
     file: int
     number: int
     counts: Mapping[str, int]
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,43 +100,56 @@ def emulator_version() -> str:
 
 
 def run_emulated(
-    profile: ArmProfile, command: Sequence[str], *, clock: bool = False, caches: bool = False, timeout_s: float = 600.0
+    profile: ArmProfile,
+    command: Sequence[str],
+    files: Mapping[str, Path],
+    folder: Path,
+    *,
+    caches: bool = False,
+    timeout_s: float = 600.0,
 ) -> Emulated:
-    """Run an Arm64 program on the described processor, counting its instructions.
+    """Run an Arm64 program on the described processor, counting its instructions, in an empty folder.
 
-    clock: its clocks tell instructions, not time. caches: simulate the profile's data caches.
+    files: what is to lie there, by the names that `command` uses. caches: simulate the profile's data caches.
+
+    Whatever could differ from one run to the next is taken from the program, since it moves what lies in memory, and
+    that is some instructions more or less: names are short, the environment is empty, clocks tell instructions.
     """
-    environment = {"LD_PRELOAD": str(built("guest.c", "aarch64")), **_hwcaps(profile.features)}
-    with tempfile.TemporaryDirectory(prefix="edgedl-arm64-") as folder:
-        plugin = [str(built("instructions.c", native.host_architecture())), "out=marks"]
-        if clock:
-            plugin.append("clock=clock")
-            environment["INSTRUCTION_CLOCK"] = str(Path(folder) / "clock")
-        if caches:
-            plugin += [f"l{level}={c.kib}:{c.ways}" for level, c in enumerate(profile.caches, 1)]
-        words = [EMULATOR, "-L", str(root_folder(profile)), "-cpu", profile.qemu_cpu]
-        for name, value in environment.items():
-            words += ["-E", f"{name}={value}"]
-        words += ["-plugin", ",".join(plugin), *command]
-        try:
-            done = subprocess.run(
-                words, cwd=folder, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise StageError(
-                f"emulating {profile.name} took longer than {timeout_s:g} s",
-                advice="A smaller model, or a larger --budget-s",
-            ) from None
-        marks = Path(folder) / "marks"
-        text = marks.read_text() if marks.exists() else ""
+    for name, path in {**files, "guest.so": built("guest.c", "aarch64")}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(path.absolute())
+    variables = {"LD_PRELOAD": "./guest.so", "INSTRUCTION_CLOCK": "clock", **_hwcaps(profile.features)}
+    plugin = [str(built("instructions.c", native.host_architecture())), "out=marks", "clock=clock"]
+    if caches:
+        plugin += [f"l{level}={c.kib}:{c.ways}" for level, c in enumerate(profile.caches, 1)]
+    words = [shutil.which(EMULATOR) or EMULATOR, "-L", str(root_folder(profile)), "-cpu", profile.qemu_cpu]
+    for name, value in variables.items():
+        words += ["-E", f"{name}={value}"]
+    words += ["-plugin", ",".join(plugin), *command]
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env={}, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise StageError(
+            f"emulating {profile.name} took longer than {timeout_s:g} s", advice="A smaller model, or fewer threads"
+        ) from None
+    marks = folder / "marks"
+    lines = marks.read_text().splitlines() if marks.exists() else []
     ended = f"exit status {done.returncode}" if done.returncode >= 0 else f"killed by signal {-done.returncode}"
-    return Emulated(
-        done.stdout.splitlines(), done.stderr, ended, [_mark(json.loads(line)) for line in text.splitlines()]
-    )
+    return Emulated(done.stdout.splitlines(), done.stderr, ended, _marks(map(json.loads, lines)))
 
 
-def _mark(counts: dict[str, Any]) -> Mark:
-    return Mark(counts.pop("file"), counts.pop("mark"), counts)
+def _marks(lines: Iterable[dict[str, Any]]) -> list[Mark]:
+    marks: list[Mark] = []
+    steps: list[int] = []
+    for counts in lines:
+        if "step" in counts:
+            steps.append(counts["step"])
+        else:
+            marks.append(Mark(counts.pop("file"), counts.pop("mark"), counts, tuple(steps)))
+            steps = []
+    return marks
 
 
 def _hwcaps(features: Sequence[str]) -> dict[str, str]:
@@ -145,7 +164,7 @@ def root_folder(profile: ArmProfile) -> Path:
     library = c_library()
     assert library is not None
     files = _system_files(profile)
-    key = hashlib.sha256(json.dumps([str(library), files], sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([str(library), files, NO_DEVICES], sort_keys=True).encode()).hexdigest()[:16]
     target = cache_folder() / "arm64" / f"{profile.name}-{key}"
     if target.exists():
         return target
@@ -155,6 +174,8 @@ def root_folder(profile: ArmProfile) -> Path:
         for name, content in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(content)
+        for name in NO_DEVICES:
+            (partial / name).mkdir(parents=True)
         (partial / "lib").symlink_to(library / "lib")
         try:
             partial.rename(target)

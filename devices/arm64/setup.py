@@ -1,4 +1,4 @@
-"""`edgedl devices setup arm64`: the emulator and C library from Debian or Ubuntu, LiteRT for aarch64 from its wheel."""
+"""`edgedl devices setup arm64`: emulator and C library from Debian or Ubuntu, runtimes for aarch64 from wheels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgedl.core.errors import StageError, UnavailableError
 from edgedl.core.provenance import version_of
 from edgedl.devices import native
 from edgedl.devices.arm64 import emulator
-from edgedl.devices.litert import PACKAGE
+from edgedl.devices.arm64.counting import BOXES
 from edgedl.devices.native import runtime
 
 
@@ -29,16 +29,19 @@ def set_up() -> list[str]:
     if native.compiler("aarch64") is None or native.compiler(native.host_architecture()) is None:
         runtime.pip("install", "ziglang")
         done.append("installed ziglang, a C compiler for every target")
-    if not runtime.library_place("aarch64").exists():
-        done.append(f"LiteRT {version_of(PACKAGE)} for aarch64 is in {runtime.fetch_aarch64().parent}")
+    for box in BOXES.values():
+        one = box.runtime
+        if version_of(one.package) and not runtime.library_place("aarch64", one).exists():
+            place = runtime.fetch_aarch64(one).parent
+            done.append(f"{one.name} {version_of(one.package)} for aarch64 is in {place}")
     for source, architecture in (
-        ("probe.c", "aarch64"),
+        *((box.probe, "aarch64") for box in BOXES.values()),
         ("guest.c", "aarch64"),
         ("instructions.c", native.host_architecture()),
     ):
         native.built(source, architecture)
     emulator.emulator_version()
-    return [*done, "compiled the probe and the instruction counter"]
+    return [*done, "compiled the probes and the instruction counter"]
 
 
 def _apt(packages: Sequence[str]) -> None:

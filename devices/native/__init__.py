@@ -22,6 +22,7 @@ Architecture = Literal["x86_64", "aarch64"]
 SOURCES = Path(__file__).parent
 FLAGS: dict[str, tuple[str, ...]] = {
     "probe.c": ("-ldl",),
+    "probe_onnx.c": ("-ldl",),
     "guest.c": ("-shared", "-fPIC", "-ldl"),
     "instructions.c": ("-shared", "-fPIC"),
 }
@@ -63,7 +64,7 @@ def built(source: str, architecture: str) -> Path:
             required=f"{architecture}-linux-gnu-gcc, or the package ziglang",
             advice="`pip install 'edgedl[arm64]'` brings ziglang",
         )
-    code = (SOURCES / source).read_bytes()
+    code = b"".join(path.read_bytes() for path in (SOURCES / source, *sorted(SOURCES.glob("*.h"))))
     flags = FLAGS[source]
     key = hashlib.sha256(b"\0".join([code, *(part.encode() for part in (*command, *flags))])).hexdigest()[:16]
     target = cache_folder() / "native" / f"{Path(source).stem}-{architecture}-{key}"

@@ -6,7 +6,10 @@
 //     out     at every mark (the system call MARK, which no kernel has) a JSON line with the counts up to there
 //     clock   a file that the emulated program can map: its first 8 bytes are the number of instructions so far
 //     l1 …    data caches with lines of 64 bytes, least recently used lines replaced, write-allocate, no prefetching;
-//             simulated from the first mark on; a callback at every access makes the run some times slower
+//             simulated from the first mark on
+//
+// The program can name an address (the system call WATCH): with caches, every access to it from the first mark on is a
+// line with the instructions up to there.
 //
 // Classes follow the Arm Architecture Reference Manual (DDI 0487), section C4.1. `dot` (SDOT, UDOT, USDOT, matrix
 // multiplication) and `multiply_add` (FMLA, MLA, SMLAL, FMADD …) are part of `simd`.
@@ -46,7 +49,7 @@ unsigned qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
 
 EXPORT int qemu_plugin_version = 1;
 
-enum { MARK = 0x4d41524b };
+enum { MARK = 0x4d41524b, WATCH = 0x57415443 };
 enum { ALL, LOAD, STORE, BRANCH, SIMD, DOT, MULTIPLY_ADD, OTHER, CLASSES };
 static const char *const names[CLASSES] = {"all", "load", "store", "branch", "simd", "dot", "multiply_add", "other"};
 
@@ -95,9 +98,30 @@ EXPORT void classify(uint32_t word, uint64_t *counts) {
     }
 }
 
+// --- counts ----------------------------------------------------------------------------------------------------------
+
+typedef struct Block Block;
+struct Block { uint64_t executed, own[CLASSES]; Block *before; };  // translated code, and what is in it
+static Block *blocks;
+static FILE *out;
+static uint64_t watched;  // an address of the program's, or 0
+
+// What was executed up to here, the whole of the block at work included.
+static void count(uint64_t *counts) {
+    memset(counts, 0, CLASSES * sizeof *counts);
+    for (const Block *block = blocks; block; block = block->before)
+        for (int i = 0; i < CLASSES; i++) counts[i] += block->executed * block->own[i];
+}
+
+static void print_step(void) {
+    uint64_t counts[CLASSES];
+    count(counts);
+    fprintf(out, "{\"step\":%" PRIu64 "}\n", counts[ALL]);
+}
+
 // --- caches ----------------------------------------------------------------------------------------------------------
 
-enum { LINE_BITS = 6, MAX_LEVELS = 3 };
+enum { LINE_BITS = 6, LINE = 1 << LINE_BITS, LONGEST = 16, MAX_LEVELS = 3 };  // bytes of a line, of an access
 typedef struct { unsigned sets, ways; uint64_t *lines, misses; } Cache;  // lines of a set: last used first
 static Cache caches[MAX_LEVELS];
 static int levels;
@@ -111,61 +135,77 @@ static bool add_cache(const char *size) {
     Cache *c = &caches[levels++];
     c->ways = ways;
     c->sets = kib * 1024 / (ways << LINE_BITS);
+    if (c->sets & (c->sets - 1)) return false;  // a power of two, so that a set is found without a division
     size_t entries = (size_t)c->sets * ways;
     c->lines = malloc(entries * sizeof *c->lines);
     memset(c->lines, 0xff, entries * sizeof *c->lines);
     return true;
 }
 
+static inline uint64_t *set_of(const Cache *c, uint64_t line) {
+    return c->lines + (size_t)(line & (c->sets - 1)) * c->ways;
+}
+
 static bool hit(Cache *c, uint64_t line) {
-    uint64_t *set = c->lines + (size_t)(line % c->sets) * c->ways;
-    unsigned way = 0;
-    while (way < c->ways && set[way] != line) way++;
-    bool found = way < c->ways;
-    if (!found) {
-        way = c->ways - 1;  // the least recently used one leaves
-        c->misses++;
+    uint64_t *set = set_of(c, line), moved = set[0];
+    if (moved == line) return true;
+    for (unsigned way = 1; way < c->ways; way++) {  // make room in front, up to the line or the least recently used one
+        uint64_t here = set[way];
+        set[way] = moved;
+        moved = here;
+        if (here == line) break;
     }
-    if (way) memmove(set + 1, set, way * sizeof *set);
     set[0] = line;
-    return found;
+    if (moved == line) return true;
+    c->misses++;
+    return false;
+}
+
+static inline void access_line(uint64_t line) {
+    accesses++;
+    for (int level = 0; level < levels && !hit(&caches[level], line); level++) {
+    }
 }
 
 static void access_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *unused) {
     (void)cpu, (void)unused;
     if (!simulating) return;
-    uint64_t last = (address + (1u << qemu_plugin_mem_size_shift(info)) - 1) >> LINE_BITS;
-    for (uint64_t line = address >> LINE_BITS; line <= last; line++) {
-        accesses++;
-        for (int level = 0; level < levels && !hit(&caches[level], line); level++) {
-        }
-    }
+    if (address == watched) print_step();
+    access_line(address >> LINE_BITS);
+    if ((address & (LINE - 1)) <= LINE - LONGEST) return;
+    if ((address & (LINE - 1)) + (1u << qemu_plugin_mem_size_shift(info)) > LINE)  // reaches into the next one
+        access_line((address >> LINE_BITS) + 1);
 }
 
 // --- QEMU ------------------------------------------------------------------------------------------------------------
 
-static uint64_t *counts;
-static FILE *out;
+static uint64_t *clock_page;
 
-static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
+static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *code) {
     (void)id;
-    uint64_t own[CLASSES] = {0};
-    for (size_t i = 0; i < qemu_plugin_tb_n_insns(block); i++) {
-        struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(block, i);
+    Block *block = calloc(1, sizeof *block);  // translations come one at a time: QEMU holds a lock
+    if (!block) abort();
+    for (size_t i = 0; i < qemu_plugin_tb_n_insns(code); i++) {
+        struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(code, i);
         uint32_t word;
         memcpy(&word, qemu_plugin_insn_data(instruction), sizeof word);
-        classify(word, own);
+        classify(word, block->own);
         if (levels) qemu_plugin_register_vcpu_mem_cb(instruction, access_memory, NO_REGISTERS, READS_AND_WRITES, NULL);
     }
-    for (int i = 0; i < CLASSES; i++)
-        if (own[i]) qemu_plugin_register_vcpu_tb_exec_inline(block, INLINE_ADD_U64, &counts[i], own[i]);
+    block->before = blocks;
+    blocks = block;
+    qemu_plugin_register_vcpu_tb_exec_inline(code, INLINE_ADD_U64, &block->executed, 1);
+    if (clock_page) qemu_plugin_register_vcpu_tb_exec_inline(code, INLINE_ADD_U64, clock_page, block->own[ALL]);
 }
 
 static void system_call(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t file, uint64_t mark, uint64_t a3,
                         uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8) {
     (void)id, (void)cpu, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
+    if (number == WATCH) watched = file;
     if (number != MARK) return;
     simulating = true;
+    uint64_t counts[CLASSES];
+    count(counts);
     fprintf(out, "{\"file\":%" PRIu64 ",\"mark\":%" PRIu64, file, mark);
     for (int i = 0; i < CLASSES; i++) fprintf(out, ",\"%s\":%" PRIu64, names[i], counts[i]);
     if (levels) fprintf(out, ",\"lines\":%" PRIu64, accesses);
@@ -183,16 +223,15 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
         } else if (!strncmp(argv[i], "clock=", 6)) {
             int page = open(argv[i] + 6, O_RDWR | O_CREAT | O_TRUNC, 0600);
             if (page < 0 || ftruncate(page, 4096)) return -1;
-            counts = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
-            if (counts == MAP_FAILED) return -1;
+            clock_page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
+            if (clock_page == MAP_FAILED) return -1;
             close(page);
         } else if (argv[i][0] != 'l' || argv[i][2] != '=' || !add_cache(argv[i] + 3)) {
             fprintf(stderr, "instructions: %s is no option\n", argv[i]);
             return -1;
         }
     }
-    if (!counts) counts = calloc(CLASSES, sizeof *counts);
-    if (!out || !counts) return -1;
+    if (!out) return -1;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
     qemu_plugin_register_vcpu_syscall_cb(id, system_call);
     return 0;

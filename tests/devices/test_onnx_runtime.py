@@ -30,6 +30,12 @@ def test_a_fused_node_belongs_to_the_one_of_its_kind_behind_the_tensor_it_leaves
     assert owner(fused.name, fused.op, fused, FILE) == 2
 
 
+def test_a_node_renamed_for_another_layout_is_found_by_its_old_name():
+    moved = Node(1, "conv/Conv2D_token_4", "QLinearConv", ("t",), ("conv/Conv2D",))
+    assert owner(moved.name, moved.op, moved, FILE) == 0
+    assert owner("relu/Relu_token_1", "QLinearConv", None, FILE) is None
+
+
 def test_two_nodes_equally_near_are_no_answer():
     file = (
         Node(0, "left", "Conv", ("x",), ("l",)),

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny_models import dense_tflite, model_file
+from tests.tiny_models import conv_onnx, dense_onnx, dense_tflite, model_file
 
 from edgedl.core.errors import ModelError, StageError, UnavailableError
-from edgedl.devices import litert, native
+from edgedl.devices import litert, native, onnx_runtime
+from edgedl.devices.native import runtime
 from edgedl.devices.probe import ProbeFile, ProbeTask, Seen, input_bytes, read_facts, write_inputs
 
 
@@ -26,6 +27,13 @@ def run_natively(task: ProbeTask, names: list[str]) -> Seen:
     probe = native.built("probe.c", native.host_architecture())
     done = subprocess.run(task.command(str(probe), str(library())), capture_output=True, text=True, check=False)
     return read_facts(done.stdout.splitlines(), names, said=done.stderr)
+
+
+def run_onnx_natively(task: ProbeTask, names: list[str]) -> Seen:
+    probe = native.built("probe_onnx.c", native.host_architecture())
+    words = task.command(str(probe), str(runtime.library(native.host_architecture(), runtime.ONNX_RUNTIME)))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return read_facts(done.stdout.splitlines(), names, said=done.stderr, runtime="ONNX Runtime")
 
 
 def test_two_files_are_timed_in_turns(tmp_path: Path) -> None:
@@ -68,6 +76,42 @@ def test_inputs_of_the_wrong_size_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=says):
             run_natively(task, ["m.tflite"])
     assert len(input_bytes(model_file(path), 0)) == 4 * 256
+
+
+def test_onnx_outputs_and_nodes_are_those_of_the_python_driver(tmp_path: Path) -> None:
+    for file in (model_file(dense_onnx(tmp_path / "m.onnx", 3)), model_file(conv_onnx(tmp_path / "c.onnx"))):
+        (inputs,) = write_inputs([file], tmp_path, seed=5)
+        outputs, graph = tmp_path / "outputs", tmp_path / "graph"
+        job = ProbeFile(str(file.path), str(inputs), str(outputs))
+        seen = run_onnx_natively(ProbeTask("ops", [job], 2, profiling=str(graph)), [file.path.name])
+        session = onnx_runtime.open_session(file.path, threads=1, xnnpack=True, seed=5)
+        session.invoke()
+        assert outputs.read_bytes() == b"".join(one.tobytes() for one in session.outputs())
+        session.close()
+        executed = onnx_runtime.read_graph(tmp_path / "graph-0.onnx")
+        events = [event for event in seen.files[0].profile if onnx_runtime.is_node(event)]
+        assert len(events) == 3 * len(executed)
+        assert {onnx_runtime.name_and_op(event)[0] for event in events} == {node.name for node in executed}
+
+
+def test_onnx_files_are_timed_in_turns(tmp_path: Path) -> None:
+    files = [model_file(dense_onnx(tmp_path / f"{layers}.onnx", layers)) for layers in (2, 16)]
+    inputs = write_inputs(files, tmp_path, seed=0)
+    jobs = [ProbeFile(str(file.path), str(at)) for file, at in zip(files, inputs, strict=True)]
+    small, large = run_onnx_natively(ProbeTask("time", jobs, count=4, seconds=0.2), ["2.onnx", "16.onnx"]).files
+    assert len(small.blocks_us) == len(large.blocks_us) > 3
+    assert min(map(min, small.blocks_us)) < min(map(min, large.blocks_us))
+
+
+def test_onnx_files_that_do_not_run_are_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "inputs").write_bytes(b"12")
+    for name, path, says in (
+        ("op.onnx", dense_onnx(tmp_path / "op.onnx", 1, op="NoSuchOp"), r"ONNX Runtime cannot run op\.onnx.*NoSuchOp"),
+        ("short.onnx", dense_onnx(tmp_path / "short.onnx", 1), r"short\.onnx.*shorter"),
+        ("none.onnx", tmp_path / "none.onnx", r"none\.onnx.*(doesn't|does not) exist"),
+    ):
+        with pytest.raises(ModelError, match=says):
+            run_onnx_natively(ProbeTask("time", [ProbeFile(str(path), str(tmp_path / "inputs"))], 1, 0.1), [name])
 
 
 @pytest.mark.parametrize(
