@@ -144,4 +144,4 @@ def test_nodes_without_a_step_each_have_no_costs() -> None:
 def test_formats_are_those_that_the_host_runs() -> None:
     from edgedl.devices.session import RUNTIMES
 
-    assert set(BOXES) == set(RUNTIMES)
+    assert set(BOXES) == {name for name in RUNTIMES if "/" not in name}

@@ -34,6 +34,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     return train("words", tmp_path_factory.mktemp("runs") / "words", "copy-sequence", family, 10, 0.01)
 
 
+@pytest.mark.slow
 def test_decoding_follows_keras_beyond_the_context(decoder: TrainedModel) -> None:
     model = load_keras(decoder.path(decoder.model_file))
     length = model.input_shape[1]
@@ -60,6 +61,7 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     return train("ring", tmp_path_factory.mktemp("runs") / "ring", "gaussian-ring", family, 50, 0.003)
 
 
+@pytest.mark.slow
 def test_sampling_follows_keras_and_finds_the_ring(denoiser: TrainedModel) -> None:
     model = load_keras(denoiser.path(denoiser.model_file))
     schedule = denoiser.contract.noise

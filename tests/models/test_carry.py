@@ -125,6 +125,7 @@ def chaotic(library: Any, factor: float, swapped: bool) -> Any:
     return library.Model(inputs, x)
 
 
+@pytest.mark.slow
 def test_chaotic_models_are_compared_in_float64() -> None:
     import keras
     import tf_keras

@@ -22,6 +22,7 @@ WITHOUT_CODE = {"albertraviss2023__anti-malarial-demand-forecast_malaria_models_
 """Files that name a layer of their author's: it cannot be loaded without that."""
 
 
+@pytest.mark.slow
 def test_every_keras_file_loads_or_says_why_not() -> None:
     folder = shared("wild_keras").parent
     found = [*folder.rglob("*.keras"), *folder.rglob("*.h5"), *(one.parent for one in folder.rglob("saved_model.pb"))]
@@ -68,6 +69,7 @@ def images() -> NDArray[np.float32]:
         return archive["x"][:100].astype(np.float32)
 
 
+@pytest.mark.slow
 def test_mlperf_tiny_s_image_classifier_agrees_with_its_published_file(tmp_path: Path) -> None:
     folder = "mlperf_tiny/image_classification/trained_models"
     keras, x = shared(f"{folder}/pretrainedResnet.h5"), images()
@@ -91,6 +93,7 @@ def words_as_mlperf_hears_them(count: int) -> tuple[NDArray[np.float32], list[st
     return mfcc[..., :10, None].numpy(), [name.split("/")[-2] for name in names]
 
 
+@pytest.mark.slow
 def test_mlperf_tiny_s_word_spotter_agrees_with_its_published_files(tmp_path: Path) -> None:
     """Both published files compute in int8; they and the float model hear the same word in nearly all sounds."""
     folder = "mlperf_tiny/keyword_spotting/trained_models"
@@ -107,6 +110,7 @@ def test_mlperf_tiny_s_word_spotter_agrees_with_its_published_files(tmp_path: Pa
         assert (mine.argmax(1) == theirs.argmax(1)).mean() > 0.96
 
 
+@pytest.mark.slow
 def test_mlperf_tiny_s_anomaly_detector_is_as_near_its_published_file_as_that_is_to_int8(tmp_path: Path) -> None:
     """The published float file is of another training run: 6 % apart; its own int8 twin is 9 % from it."""
     folder = "mlperf_tiny/anomaly_detection/trained_models"

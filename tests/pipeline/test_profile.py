@@ -47,7 +47,7 @@ def test_what_cannot_be_profiled_is_one_clear_error(tmp_path: Path):
     with pytest.raises(ConfigError, match="threads"):
         profile([path], threads=0)
     with pytest.raises(UnavailableError, match="cpu"):
-        profile([path], device="gpu")
+        profile([path], device="toaster")
     noise = tmp_path / "noise.tflite"
     noise.write_bytes(b"not a model at all")
     with pytest.raises(ModelError, match="noise"):

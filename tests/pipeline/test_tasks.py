@@ -128,7 +128,10 @@ CASES: Mapping[Task, tuple[str, float, int]] = {
 """Metric, the quality that the known answer makes reachable, epochs."""
 
 
-@pytest.mark.parametrize("task", list(CASES))
+FAST = ("anomaly-detection", "next-token", "segmentation")
+
+
+@pytest.mark.parametrize("task", [one if one in FAST else pytest.param(one, marks=pytest.mark.slow) for one in CASES])
 def test_a_task_from_training_to_a_verified_int8_file(task: Task, tmp_path: Path) -> None:
     metric, enough, epochs = CASES[task]
     data = splits(task)

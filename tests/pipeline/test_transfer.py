@@ -55,6 +55,7 @@ def test_frozen_first_then_the_last_layers_at_a_lower_rate(pretrained: Path, tmp
     assert moved.history[12]["learning_rate"] == pytest.approx(0.0005)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_second_phase_goes_on_there(pretrained: Path, tmp_path: Path, monkeypatch: Any) -> None:
     from edgedl.pipeline.train.callbacks import AfterEpoch
 

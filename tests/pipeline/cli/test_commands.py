@@ -74,7 +74,7 @@ def test_version(cli: Cli) -> None:
         (["compress", "m.keras", "--method", "int9"], ["unknown method 'int9'", "'int8'"]),
         (["compress", "m.keras", "--method", "int8", "--io", "x"], ["io", "'integer' or 'float'"]),
         (["export", "m.keras", "--to", " "], ["--to is empty"]),
-        (["export", "m.keras", "--to", "tflight"], ["no format 'tflight'", "tflite or onnx"]),
+        (["export", "m.keras", "--to", "tflight"], ["no format 'tflight'", "tflite, onnx"]),
         (["export", "m.keras", "--batch", "0"], ["--batch", "number from 1"]),
         (["check", "a", "--against", "b", "--max-slowdown", "fast"], ["--max-slowdown", "5% or 0.05"]),
         (["check", "a", "--against", "b", "--max-slowdown", "nan%"], ["--max-slowdown"]),
