@@ -30,7 +30,7 @@ class Output:
             print(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-        """A table for people; the first column is left-aligned, the others right."""
+        """A table for people; columns of figures are right-aligned."""
         if self.as_json:
             return
         from rich import box
@@ -38,11 +38,17 @@ class Output:
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-        for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
-        for row in rows:
+        found = list(rows)
+        for index, column in enumerate(columns):
+            figures = index > 0 and all(_is_figure(row[index]) for row in found)
+            table.add_column(column, justify="right" if figures else "left", overflow="fold")
+        for row in found:
             table.add_row(*row)
         Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _is_figure(cell: str) -> bool:
+    return cell in ("", "–") or cell[0] in "+-−" or cell[0].isdigit()
 
 
 @contextlib.contextmanager
