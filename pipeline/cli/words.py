@@ -76,7 +76,8 @@ def latency_matrix(out: Output, reports: Sequence[LatencyReport]) -> None:
 def _cell(report: LatencyReport, model: ModelLatency) -> str:
     speed = report.speed(model)
     if speed is None:
-        return f"{_memory(model)} of memory" if model.memory and model.memory.model_bytes else "–"
+        memory = _memory(model)
+        return memory if memory == "–" else f"{memory} of memory"
     ratio = f" (× {speed.ratio.value:.2f})" if speed.ratio else ""
     return speed_words(speed) + ratio
 
@@ -136,7 +137,7 @@ def _count_table(out: Output, report: LatencyReport) -> None:
     out.table(("file", *columns, *speeds, "memory"), rows)
     for what in dict.fromkeys(model.memory.what for model in report.models if model.memory):
         out.line(f"memory: {what}")
-    nothing = "" if compared else f"; no latency: {report.stopped}"
+    nothing = "" if compared or report.obtained == "estimated" else f"; no latency: {report.stopped}"
     out.line(f"{report.obtained} on {report.device}: {report.hardware}{nothing}")
     for basis in dict.fromkeys(model.estimate.basis for model in report.models if model.estimate):
         out.line(f"estimated: {basis}")
@@ -152,4 +153,4 @@ def _milliseconds(estimate: Estimate | None) -> str:
 
 
 def _memory(model: ModelLatency) -> str:
-    return size(model.memory.model_bytes) if model.memory else "–"
+    return size(model.memory.model_bytes) if model.memory and model.memory.model_bytes else "–"
