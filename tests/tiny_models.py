@@ -175,6 +175,7 @@ def _write_tflite(path: Path, codes: list, tensors: list, buffers: list, operato
     builder = Builder(0)
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
+    return path
 
 
 def conv_onnx(path: Path, *, int8: bool = False, size: int = 32, channels: int = 16) -> Path:
