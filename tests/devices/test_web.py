@@ -147,7 +147,8 @@ def test_a_sample_is_long_against_the_clock_and_outputs_are_hashed(web: None, tm
         (timed,) = opened.time_all(0.3, 1)
         assert opened.each[0][0] > 1
     fastest_us = min(min(block) for block in timed.blocks_us)
-    assert fastest_us * opened.each[0][0] > pages.TICKS * opened.about.tick_us / 2
+    # aimed at before the browser has optimised its code, which may make a sample some times shorter: a tick is still
+    assert fastest_us * opened.each[0][0] > 20 * opened.about.tick_us  # at most 5 % of it
     assert timed.warm_up > 1
     assert seen.hashes == (fnv1a(seen.outputs[0]),)
 
