@@ -15,6 +15,8 @@ from edgedl.devices.arm64.counting import BOXES, node_costs
 from edgedl.devices.arm64.device import device
 from edgedl.devices.native.runtime import ONNX_RUNTIME, library, library_place
 
+pytestmark = pytest.mark.xdist_group("arm64-onnx")  # its files are made once
+
 PLAN = SamplingPlan(seed=3)
 
 

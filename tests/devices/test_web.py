@@ -170,6 +170,7 @@ def test_threads_are_real(web: None, clean: None, tmp_path: Path) -> None:
     assert all(model.timing for model in report.models)
 
 
+@pytest.mark.slow
 def test_a_software_gpu_gives_coverage_and_outputs_but_no_time(
     web: None, clean: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ from edgedl.export.inspect import inspect_file
 from edgedl.export.metadata import read_onnx_contract
 from edgedl.export.tflite import FLOAT32
 
+pytestmark = pytest.mark.xdist_group("coreml")  # its files are made once
+
 FLOAT16 = Quantization("float16", weights="float16", activations="float32")
 CONTRACT = Contract(
     task="classification",

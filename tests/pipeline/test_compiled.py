@@ -20,6 +20,8 @@ from edgedl.pipeline.compiled import compilers
 from edgedl.pipeline.export import refusal
 from edgedl.pipeline.verbs import variants_of
 
+pytestmark = pytest.mark.xdist_group("compiled")  # its files are made once
+
 
 def needs(package: str) -> None:
     if importlib.util.find_spec(package) is None:
