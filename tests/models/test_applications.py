@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from edgedl.core.artifacts import CarriedOver
 from edgedl.core.isolation import Limits, run_isolated
 
+pytestmark = pytest.mark.xdist_group("applications")  # one at a time: the largest take 4 to 12 GB
+
 FAST = ("MobileNet", "MobileNetV3Small")
 SLOW = (
     *("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"),
