@@ -5,6 +5,7 @@ Schema: tensorflow/compiler/mlir/lite/schema/schema.fbs, file identifier "TFL3".
 
 from __future__ import annotations
 
+import importlib
 import math
 import struct
 from collections.abc import Sequence
@@ -44,13 +45,16 @@ class Tensor:
         return math.prod(self.shape)
 
 
+def _schema() -> Any:
+    return importlib.import_module("ai_edge_litert.schema_py_generated")
+
+
 def read_tflite(content: bytes, name: str) -> Any:
     """The file's `ModelT` (ai_edge_litert.schema_py_generated), all offsets and indices checked.
 
     name: what errors call the file. Raises ModelError for anything but a whole TFLite model.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
+    schema = _schema()
     if content[4:8] != IDENTIFIER:
         raise ModelError(f"{name} is no TFLite model", required="TFL3 in bytes 4 to 8", received=repr(content[4:8]))
     try:
@@ -104,8 +108,7 @@ def listed(values: Any) -> list[Any]:
 
 def op_names(model: Any) -> list[str]:
     """The name of each op code: CONV_2D …, or for a custom op its own ("FlexErf", "edgetpu-custom-op")."""
-    from ai_edge_litert import schema_py_generated as schema
-
+    schema = _schema()
     builtin = {value: key for key, value in _constants(schema.BuiltinOperator).items()}
     names: list[str] = []
     for code in model.operatorCodes:
@@ -117,8 +120,7 @@ def op_names(model: Any) -> list[str]:
 
 def builtin_operators() -> set[str]:
     """Names of all operators that the schema knows; custom ones are not among them."""
-    from ai_edge_litert import schema_py_generated as schema
-
+    schema = _schema()
     return _constants(schema.BuiltinOperator).keys() - {"CUSTOM"}
 
 
@@ -128,8 +130,7 @@ def _constants(enumeration: type) -> dict[str, int]:
 
 def tensors_of(model: Any, graph: Any) -> list[Tensor]:
     """All tensors of one subgraph of a checked model."""
-    from ai_edge_litert import schema_py_generated as schema
-
+    schema = _schema()
     types = {value: key.lower() for key, value in _constants(schema.TensorType).items()}
     return [_tensor(model, one, types.get(one.type, f"type{one.type}")) for one in listed(graph.tensors)]
 
@@ -182,11 +183,9 @@ def io_specs(model: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]
     """Inputs and outputs of the primary subgraph in its order, named by the signature where there is one."""
     graph = model.subgraphs[0]
     tensors = tensors_of(model, graph)
-    inputs, outputs = (
-        tuple(_spec(tensors[index], names.get(index)) for index in listed(indices))
-        for indices, names in zip((graph.inputs, graph.outputs), signature_names(model), strict=True)
-    )
-    return inputs, outputs
+    input_names, output_names = signature_names(model)
+    inputs = tuple(_spec(tensors[int(index)], input_names.get(index)) for index in listed(graph.inputs))
+    return inputs, tuple(_spec(tensors[int(index)], output_names.get(index)) for index in listed(graph.outputs))
 
 
 def _spec(tensor: Tensor, name: str | None) -> TensorSpec:
