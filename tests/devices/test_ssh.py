@@ -86,7 +86,6 @@ def test_files_are_timed_there_and_nothing_is_left(board: Path, tmp_path: Path) 
     assert large.timing.ratio.low > 1
     assert len(large.ops) == 8
     assert len(large.outputs) == 1
-    assert report.processes > 1
     assert list(board.iterdir()) == []
 
 
