@@ -298,6 +298,8 @@ def make_twin(layer: Any, walk: _Walk) -> Any:
         raise _NoTwinError(f"the layer class {kind.__name__} has no twin in tf_keras; --custom-objects can name one")
     if isinstance(layer, keras.layers.Normalization):
         return _normalization(layer)
+    if isinstance(layer, keras.layers.CategoryEncoding):
+        raise _NoTwinError("tf_keras's CategoryEncoding takes a batch of single numbers for one example")
     twin: Any = getattr(tf_keras.layers, kind.__name__, None)
     if twin is None:
         raise _NoTwinError(f"tf_keras has no {kind.__name__}")

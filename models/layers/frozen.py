@@ -78,7 +78,7 @@ def freeze(function: Callable[..., list[Any]], specs: list[tf.TensorSpec]) -> Fr
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     traced = tf.function(function, input_signature=specs).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(traced)
+    frozen = convert_variables_to_constants_v2(traced, lower_control_flow=False)  # loops in frames cannot be nested
     graph = base64.b64encode(frozen.graph.as_graph_def().SerializeToString()).decode()
     inputs, outputs = ([tensor.name for tensor in side] for side in (frozen.inputs, frozen.outputs))
     return Frozen(graph, inputs, outputs, name="frozen")

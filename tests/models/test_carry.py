@@ -114,6 +114,33 @@ def test_layers_that_tf_keras_lacks_are_hosted_and_trained(tmp_path: Path) -> No
     assert not all(map(np.array_equal, before, loaded.model.get_weights()))
 
 
+def test_a_batch_of_single_categories_stays_a_batch(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((4,))
+    hot = keras.layers.CategoryEncoding(5, output_mode="one_hot")(inputs[:, 0])
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Concatenate()([inputs, hot])))
+    loaded, how = carried(model, tmp_path)
+    assert how.road == "layers"
+    assert any("CategoryEncoding" in note for note in how.notes)
+    x = np.array([[0, 0.3, 1, 2], [4, 1, 1, 1], [2, 0, 0, 0]], np.float32)
+    assert np.allclose(loaded.model(x), model(x), atol=1e-6)
+
+
+def test_a_frozen_graph_keeps_its_loops() -> None:
+    """Recurrent layers are loops over time; called from another graph, they must still be."""
+    import keras
+    import tensorflow as tf
+
+    from edgedl.models.carry import freeze_model
+
+    model = keras.Sequential([keras.Input((6, 4)), keras.layers.GRU(5), keras.layers.Dense(2)])
+    frozen = freeze_model(model)
+    x = np.random.default_rng(0).normal(size=(3, 6, 4)).astype(np.float32)
+    assert np.allclose(frozen(x), model(x), atol=1e-6)
+    assert np.allclose(tf.function(frozen)(tf.constant(x)), model(x), atol=1e-6)
+
+
 def chaotic(library: Any, factor: float, swapped: bool) -> Any:
     """The logistic map 60 times, its factors in one of two orders: its answers in float32 are rounding alone."""
     x = inputs = library.Input((5,))
