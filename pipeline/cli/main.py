@@ -24,6 +24,7 @@ from edgedl.pipeline.cli import (
     recipe_schema,
     report,
     run,
+    sensitivity,
     train,
     verify,
 )
@@ -36,9 +37,9 @@ Exit codes: 0 fine · 1 a check failed · 2 bad input · 3 device or tool not th
 """
 
 COMMANDS = {
-    "run": run, "train": train, "compress": compress, "export": export, "verify": verify, "profile": profile,
-    "check": check, "inspect": inspect, "report": report, "init": init, "doctor": doctor, "models": models,
-    "devices": devices, "recipe-schema": recipe_schema,
+    "run": run, "train": train, "compress": compress, "sensitivity": sensitivity, "export": export, "verify": verify,
+    "profile": profile, "check": check, "inspect": inspect, "report": report, "init": init, "doctor": doctor,
+    "models": models, "devices": devices, "recipe-schema": recipe_schema,
 }  # fmt: skip
 """The one list where a new command adds its line; each module has one function, `command`."""
 
@@ -75,7 +76,7 @@ def main() -> NoReturn:
     except EdgedlError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; the same command goes on from here", ExitCode.INTERRUPTED))
+        _leave(_fail("interrupted; the same command goes on from here", ExitCode.INTERRUPTED))
     except BrokenPipeError:
         _drop_stdout()
         sys.exit(ExitCode.FINE)
@@ -89,6 +90,13 @@ def _fail(text: str, code: ExitCode) -> ExitCode:
     if "--json" in sys.argv:
         print(json.dumps({"error": line, "exit_code": int(code)}, ensure_ascii=False))
     return code
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    """End at once: TensorFlow's threads are still at work, and taking the interpreter down under them can abort it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _drop_stdout() -> None:

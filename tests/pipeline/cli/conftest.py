@@ -45,6 +45,7 @@ Cli = Callable[..., Said]
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
     """Call `edgedl ARGS` in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgedl.pipeline.cli.main._leave", sys.exit)  # not with pytest's own process
 
     def call(*args: str | Path) -> Said:
         monkeypatch.setattr(sys, "argv", ["edgedl", *map(str, args)])

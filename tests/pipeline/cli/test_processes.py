@@ -44,7 +44,7 @@ def test_ctrl_c_ends_with_130_and_can_be_gone_on_from(cli: Cli, recipe: Callable
     cli("train", path, "--out", "run").refused("another edgedl is working in run")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1] == "edgedl: interrupted; the same command goes on from here"
     assert "Traceback" not in err
