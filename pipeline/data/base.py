@@ -242,10 +242,15 @@ class Splits:
         return replace(self, input=replace(self.input, mean=self.folded.mean, std=self.folded.std), folded=None)
 
     def as_given(self, contract: Contract) -> Splits:
-        """The same data as the model with this contract takes it: its input's name, and who standardises."""
+        """The same data as the model with this contract takes it: name, scaling, and who standardises."""
         given = contract.inputs[0]
-        inside = contract.task in FOLDING and (given.mean, given.std) == (self.input.mean, self.input.std)
-        return (self if inside else self.unfolded()).named(given.name)
+        if contract.task in FOLDING and (given.mean, given.std) == (self.input.mean, self.input.std):
+            return self.named(given.name)
+        data = self.unfolded()
+        if given.dtype.startswith("float"):
+            scaled = replace(data.input, mean=given.mean, std=given.std, raw_range=given.raw_range)
+            data = replace(data, input=scaled)
+        return data.named(given.name)
 
     def named(self, name: str) -> Splits:
         """The same data for a model whose input is called `name`."""
