@@ -1,6 +1,6 @@
 """The typed results that flow from stage to stage, and how they are saved.
 
-    TrainedModel ─► CompressedModel ─► ExportedModel ─► ParityReport, LatencyReport ─► Verdict
+    TrainedModel ─► (AlteredModel ─►) CompressedModel ─► ExportedModel ─► ParityReport, LatencyReport ─► Verdict
 
 Each is a frozen dataclass in a folder of its own: its files, and `manifest.json` with everything else.
 """
@@ -201,14 +201,19 @@ class TrainedModel(Artifact):
 class Quantization:
     """What a post-training scheme asks of the converter. Shapes and names of the model stay as they are.
 
-    weights: type that constant weights are stored in. activations: type that the kernels compute in.
-    io: type of the model's own inputs and outputs; "integer" means the activations' type.
+    weights: type that constant weights are stored in; activations: type that the kernels compute in. A dynamic-range
+    kernel takes integer weights as they are, weight-only ones are made float when the file is loaded.
+    io: type of the model's own inputs and outputs; "integer" means the activations' type. dense_scales: whether the
+    integer weights of a dense layer have a scale for each output or one in all; convolutions have one for each.
     """
 
-    method: Literal["float32", "float16", "dynamic-range", "int8", "int16x8"]
-    weights: Literal["float32", "float16", "int8"]
+    method: Literal[
+        "float32", "float16", "dynamic-range", "int8", "int16x8", "mixed", "weight-only-int8", "weight-only-int4"
+    ]
+    weights: Literal["float32", "float16", "int8", "int4"]
     activations: Literal["float32", "int8", "int16"]
     io: Literal["float", "integer"] = "float"
+    dense_scales: Literal["per-channel", "per-tensor"] = "per-channel"
 
     @property
     def needs_calibration(self) -> bool:
@@ -217,8 +222,20 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class CalibrationWarning:
+    """What the calibration linter suspects. layer: the Keras layer it is about, None for an input or all of them."""
+
+    kind: Literal["too-few-examples", "dead-channels", "saturated", "outliers", "inputs-differ", "not-checked"]
+    layer: str | None
+    said: str
+
+
+@dataclass(frozen=True)
 class CalibrationRecord:
-    """The representative data set: how many training examples, drawn with which seed, and what was seen."""
+    """The representative data set: how many training examples, drawn with which seed, and what was seen.
+
+    method: how ranges came of it ("min-max", "percentile 99.99", "mse", "entropy"). warnings: of the linter.
+    """
 
     n: int
     seed: int
@@ -226,6 +243,8 @@ class CalibrationRecord:
     sha256: str
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
+    method: str = "min-max"
+    warnings: tuple[CalibrationWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,13 +257,133 @@ class FloatOp:
     reason: str
 
 
+@dataclass(frozen=True)
+class WeightPromise:
+    """What was done to one weight tensor of a Keras layer, to be found again in the exported file.
+
+    weight: its name in the layer, e.g. "kernel". shape: Keras's. sparsity: share of zeros (0 to 1). pattern: how the
+    zeros lie: anywhere, in blocks, or two in every four values in a row along the input channels ("2:4"). clusters: the
+    most distinct values it may have.
+    """
+
+    layer: str
+    weight: str
+    shape: tuple[int, ...]
+    sparsity: float | None = None
+    pattern: Literal["unstructured", "block", "2:4"] | None = None
+    clusters: int | None = None
+
+
+@dataclass(frozen=True)
+class KeptPromise:
+    """A promise, and what the exported file holds.
+
+    tensor: its name in the file. sparsity: share of stored zeros. distinct: number of distinct stored values;
+    per_channel: whether they were counted in each output channel (the largest counts), because a BatchNorm was folded
+    in or the scales are per channel. kept: whether the promise holds; it is an error of the stage where it does not.
+    """
+
+    promise: WeightPromise
+    tensor: str
+    sparsity: float
+    distinct: int
+    per_channel: bool
+    kept: bool
+
+
+@dataclass(frozen=True)
+class SkippedLayer:
+    """A layer that a technique left as it was, and why."""
+
+    layer: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlteredModel(TrainedModel):
+    """A Keras model that a technique made of another: pruned, clustered, distilled, fine-tuned, made narrower.
+
+    method: of the technique. change: of quality, against the model that the chain began with. control: the same for
+    that step's input fine-tuned in the same way without the technique; None where nothing was fine-tuned or no control
+    was asked for. promises: of this step and of those before it that it kept. said: what was done, in sentences.
+    fake_quant: folder of a SavedModel with learnt ranges (QAT). figures: numbers by name, with units in the names.
+    """
+
+    method: str
+    change: QualityChange | None = None
+    control: QualityChange | None = None
+    promises: tuple[WeightPromise, ...] = ()
+    skipped: tuple[SkippedLayer, ...] = ()
+    said: tuple[str, ...] = ()
+    fake_quant: str | None = None
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One alteration of a chain, as a result shows it. See `AlteredModel`, whose folder is named."""
+
+    method: str
+    folder: str
+    parameters: int
+    macs: int
+    change: QualityChange | None
+    control: QualityChange | None
+    said: tuple[str, ...]
+    skipped: tuple[SkippedLayer, ...]
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """What it costs when one layer alone is int8 and all others are float32, on validation examples.
+
+    layer: the Keras layer, or an op of which names tell no layer ("SOFTMAX after dense"). ops: its kinds in the file;
+    tensors: the outputs of these ops; ops that only move values count to the layer before them. lost: points of a
+    share, or per cent by which an error grew, with the interval of `change`. sqnr_db: of the model's judged output;
+    None when int8 changed nothing.
+    """
+
+    layer: str
+    ops: tuple[str, ...]
+    tensors: tuple[str, ...]
+    lost: float
+    change: QualityChange
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class RepairTried:
+    """One repair of a quantized model: what was done, and the loss on validation examples without and with it.
+
+    lost_before, lost_after: points of a share, or per cent by which an error grew, against the float32 file; before is
+    the best so far; after is None where the repair could not be done (`said` tells why). sqnr_db_…: of the judged
+    output. kept: whether the file has it. skipped: layers that it left alone.
+    """
+
+    repair: str
+    lost_before: float
+    lost_after: float | None
+    change: QualityChange | None
+    sqnr_db_before: float | None
+    sqnr_db_after: float | None
+    n: int
+    seconds: float
+    kept: bool
+    said: tuple[str, ...] = ()
+    skipped: tuple[SkippedLayer, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompressedModel(Artifact):
     """A smaller or faster variant, judged on the TFLite file that an app would ship (`model.tflite`).
 
     integer_ops: share (0 to 1) of computing ops whose outputs are integers. calibration: None where none was needed;
     its examples are kept as `calibration.npz` (one array per input name, shape n × input shape) and serve every
-    format. notes: what was skipped or fell back, in sentences.
+    format. notes: what was skipped or fell back, in sentences. parameters, macs: of the Keras model that was converted;
+    float_parameters, float_macs: of the model that it began as. steps: what altered the Keras model; `altered` is the
+    folder (beside this one) of the last step's model. kept: what the steps promised, found in the file. tried: repairs
+    of int8, in order. kept_float: layers that were left in float32 on purpose, the most sensitive first.
     """
 
     quantization: Quantization
@@ -257,8 +396,36 @@ class CompressedModel(Artifact):
     integer_ops: float
     float_ops: tuple[FloatOp, ...]
     calibration: CalibrationRecord | None
+    parameters: int = 0
+    macs: int = 0
+    float_parameters: int = 0
+    float_macs: int = 0
+    steps: tuple[Step, ...] = ()
+    kept: tuple[KeptPromise, ...] = ()
+    tried: tuple[RepairTried, ...] = ()
+    kept_float: tuple[LayerSensitivity, ...] = ()
+    altered: str | None = None
     notes: tuple[str, ...] = ()
     model_file: str = "model.tflite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityReport(Artifact):
+    """How much each layer of a model suffers from int8, the worst first; `sensitivity.png` shows it.
+
+    plain: the loss when all layers are int8; rows as in `LayerSensitivity`. All on the same `n` validation examples.
+    skipped: layers that the converter cannot bring into integers.
+    """
+
+    plain: QualityChange
+    plain_lost: float
+    plain_sqnr_db: float | None
+    n: int
+    rows: tuple[LayerSensitivity, ...]
+    skipped: tuple[SkippedLayer, ...]
+    calibration: CalibrationRecord
+    picture: str = "sensitivity.png"
+    obtained: Obtained = "measured"
 
 
 # --- export ------------------------------------------------------------------------------------------------------
@@ -282,7 +449,8 @@ class ExportedModel(Artifact):
     format: "tflite", "onnx", "saved-model", "coreml" or "c-array". model_file: the file (a folder for saved-model and
     coreml).
     layers: names of the Keras layers, to which ops are traced back. change: of quality, against the trained
-    Keras model, judged on this very file.
+    Keras model, judged on this very file. altered: folder of the Keras model that it was made from, where that is not
+    the trained one.
     """
 
     format: str
@@ -295,6 +463,7 @@ class ExportedModel(Artifact):
     gzip_bytes: int
     layers: tuple[str, ...] = ()
     change: QualityChange | None = None
+    altered: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -585,6 +754,68 @@ class Verdict(Artifact):
     latency: LatencyReport | None = None
 
 
+# --- audit -------------------------------------------------------------------------------------------------------
+
+AuditKey = Literal[
+    "per_class_drop", "changed", "calibration_error", "corruption_drop", "fgsm_drop", "disagreement"
+]  # fmt: skip
+"""What limits of an audit are named by; `pipeline.audit` defines each."""
+
+
+@dataclass(frozen=True)
+class AuditFigure:
+    """One thing that compression may have changed, on the same `n` examples before and after.
+
+    what: in words, e.g. "noise". before, after: of the uncompressed Keras model and of the file; None where the figure
+    is itself a comparison. change: positive is worse, with its interval. unit: "points", "%" of the examples, or
+    that of the task's error. outcome: None where no limit was set; "inconclusive" where the interval holds the limit.
+    """
+
+    key: AuditKey
+    what: str
+    before: Interval | None
+    after: Interval | None
+    change: Interval
+    unit: str
+    n: int
+    limit: float | None = None
+    outcome: Outcome | None = None
+    obtained: Obtained = "measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReference(Artifact):
+    """The uncompressed Keras model's answers to an audit's inputs, which every variant is compared with.
+
+    answers.npz: the first output by the inputs' name; attack.npz: the FGSM inputs, where there are any. positions: of
+    the test examples. refused: inputs that do not apply to this model, with the reason.
+    """
+
+    positions: tuple[int, ...]
+    inputs: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Artifact):
+    """A compressed file compared with its origin beyond one accuracy number. name: the variant's.
+
+    examples: what it was judged on, in words. does_not_apply: what was not judged, with the reason.
+    """
+
+    file: str
+    examples: str
+    figures: tuple[AuditFigure, ...]
+    does_not_apply: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst of the figures that have a limit."""
+        found = {one.outcome for one in self.figures}
+        return "regressed" if "regressed" in found else "inconclusive" if "inconclusive" in found else "pass"
+
+
 # --- the whole run -----------------------------------------------------------------------------------------------
 
 
@@ -607,17 +838,22 @@ class Run:
     notes: tuple[str, ...]
     reused: tuple[str, ...]
     seconds: float
+    audits: tuple[Audit, ...] = ()
 
 
 # --- saving and loading ------------------------------------------------------------------------------------------
 
 KINDS: dict[str, type[Artifact]] = {
     "trained": TrainedModel,
+    "altered": AlteredModel,
     "compressed": CompressedModel,
+    "sensitivity": SensitivityReport,
     "exported": ExportedModel,
     "parity": ParityReport,
     "latency": LatencyReport,
     "verdict": Verdict,
+    "audit-reference": AuditReference,
+    "audit": Audit,
 }
 
 

@@ -144,7 +144,7 @@ class RunStore:
             except InputError as error:
                 reporter().warn(f"{path.parent.name} is left out: {error}")
                 continue
-            if isinstance(artifact, kind):
+            if type(artifact) is kind:
                 found.append((path.stat().st_mtime_ns, artifact))
         return [artifact for _, artifact in sorted(found, key=lambda one: one[0])]
 

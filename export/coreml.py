@@ -124,7 +124,7 @@ def refusal(quantization: Quantization) -> str | None:
     """float32 and float16."""
     if quantization.method in {"float32", "float16"}:
         return None
-    return f"Core ML is written as float32 and as float16; {quantization.method} is a scheme of TFLite and ONNX"
+    return f"Core ML is written as float32 and as float16; {quantization.method} is none of its schemes"
 
 
 EXPORTER = Exporter("coreml", needs=("float_saved_model",), refusal=refusal, write=export, tool=MODULE)

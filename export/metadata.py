@@ -234,6 +234,13 @@ class _AligningBuilder(flatbuffers.Builder):
         return self.EndVector()
 
 
+def packed(model: Any) -> bytes:
+    """A parsed TFLite model as a file's content, buffers aligned as LiteRT wants them."""
+    builder = _AligningBuilder(4096)
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
 def embed_metadata(
     model: bytes,
     contract: Contract,
@@ -260,13 +267,11 @@ def embed_metadata(
     builder = flatbuffers.Builder()
     builder.Finish(_write(builder, metadata), file_identifier=b"M001")
     _set_buffer(parsed, schema, bytes(builder.Output()))
-    model_builder = _AligningBuilder(len(model) + 4096)
-    model_builder.Finish(parsed.Pack(model_builder), file_identifier=IDENTIFIER)
     files = {label_files[one.name]: _lines(one.labels) for one in contract.outputs if one.name in label_files}
     if vocabulary := vocabulary_of(contract):
         files[VOCABULARY_FILE] = _lines(vocabulary)
     files[CONTRACT_FILE] = json.dumps({"contract": to_json(contract), "layers": layers}, ensure_ascii=False)
-    return _append_zip(bytes(model_builder.Output()), files)
+    return _append_zip(packed(parsed), files)
 
 
 def _label_files(contract: Contract) -> dict[str, str]:

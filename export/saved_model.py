@@ -13,6 +13,7 @@ from edgedl.core.artifacts import Quantization
 from edgedl.core.errors import ModelError
 from edgedl.core.isolation import run_isolated
 from edgedl.export.base import Exporter, ExportSource
+from edgedl.models.base import KerasModel
 
 SIGNATURE = "serving_default"
 
@@ -34,11 +35,21 @@ def export(source: ExportSource, folder: Path) -> Path:
 
 
 def _write(keras_file: Path, target: Path, batch: int | None) -> None:
-    import tensorflow as tf
-
     from edgedl.models.load import load_keras
 
-    model = load_keras(keras_file)
+    write_saved_model(load_keras(keras_file), target, batch)
+
+
+def write_saved_model(
+    model: KerasModel, target: Path, batch: int | None, *, output_names: list[str] | None = None
+) -> None:
+    """Write a tf_keras model as a SavedModel folder, here and now. output_names: other than the model's own.
+
+    Raises ModelError when a shape is not fixed.
+    """
+    import tensorflow as tf
+
+    names = output_names or list(model.output_names)
     specs = {
         name: tf.TensorSpec([batch, *tensor.shape[1:]], tensor.dtype, name=name)
         for name, tensor in zip(model.input_names, model.inputs, strict=True)
@@ -56,7 +67,7 @@ def _write(keras_file: Path, target: Path, batch: int | None) -> None:
         ordered = [inputs[name] for name in model.input_names]
         outputs = model(ordered if len(ordered) > 1 else ordered[0], training=False)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        return dict(zip(model.output_names, outputs, strict=True))
+        return dict(zip(names, outputs, strict=True))
 
     module: Any = tf.Module()
     module.model = model

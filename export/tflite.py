@@ -58,6 +58,22 @@ def convert_tflite(
         limits=limits,
         advice=advice,
     )
+    write_tflite(content, target, quantization, contract, name=name, layers=layers)
+
+
+def write_tflite(
+    content: bytes,
+    target: Path,
+    quantization: Quantization,
+    contract: Contract,
+    *,
+    name: str,
+    layers: tuple[str, ...] = (),
+) -> None:
+    """What a converter made, checked, mended and described: how every .tflite file of edgedl's is written.
+
+    Raises ModelError when float16 cannot hold the weights.
+    """
     if quantization.activations != "float32":
         content = separate_biases(content, name)
     if quantization.weights == "float16":
@@ -70,17 +86,25 @@ def convert_tflite(
 
 
 def _convert(saved_model: Path, quantization: Quantization, calibration: Path | None) -> bytes:
+    return converted(converter_for(saved_model, quantization, calibration))
+
+
+def converter_for(saved_model: Path, quantization: Quantization, calibration: Path | None) -> Any:
+    """TFLite's converter (tf.lite.TFLiteConverter), told the scheme. For a child process."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[SIGNATURE])
     ops = tf.lite.OpsSet
     if quantization.weights != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = (
+        quantization.dense_scales == "per-tensor"
+    )
     if quantization.weights == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization.activations != "float32":
         assert calibration is not None
-        converter.representative_dataset = lambda: _representative(calibration)
+        converter.representative_dataset = lambda: representative_examples(calibration)
         integer_ops, integer = {
             "int8": (ops.TFLITE_BUILTINS_INT8, tf.int8),
             "int16": (ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
@@ -88,15 +112,20 @@ def _convert(saved_model: Path, quantization: Quantization, calibration: Path | 
         converter.target_spec.supported_ops = [integer_ops, ops.TFLITE_BUILTINS]
         if quantization.io == "integer":
             converter.inference_input_type = converter.inference_output_type = integer
+    return converter
+
+
+def converted(converter: Any) -> bytes:
+    """What the converter makes. Raises ModelError when it refuses."""
     try:
         return converter.convert()
     except EdgedlError:
         raise
     except Exception as error:
-        raise _model_error(error) from None
+        raise converter_error(error) from None
 
 
-def _representative(calibration: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def representative_examples(calibration: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """One example at a time, by signature and input name: the order of inputs cannot be mixed up."""
     with np.load(calibration, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -124,7 +153,8 @@ def _refuse_overflow(content: bytes, name: str) -> None:
                 )
 
 
-def _model_error(error: Exception) -> ModelError:
+def converter_error(error: Exception) -> ModelError:
+    """What the converter said, as one clear error."""
     text = str(error)
     missing = sorted(set(re.findall(r"tf\.([A-Z]\w+)", text)))
     if "TF kernels" in text or "Flex ops" in text or "custom op" in text:

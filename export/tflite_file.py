@@ -56,7 +56,7 @@ def inspect_tflite(path: Path) -> ModelFacts:
         ops=ops,
         parameters=sum(tensor.elements for tensor in weights.values()),
         macs=sum(op.macs for op in ops),
-        precision=_precision(ops, weights.values(), outputs),
+        precision=_precision(ops, weights.values(), outputs, _made_float(graph, names, tensors)),
         metadata=_described(model, metadata),
         notes=(*metadata_notes, *_notes(model, ops, batch)),
         zeros=_zeros(model, content, weights.values()),
@@ -180,12 +180,23 @@ def _batch(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> int:
 _CASTS = {"QUANTIZE", "DEQUANTIZE", "CAST", "DENSIFY"}
 
 
-def _precision(ops: Sequence[OpFacts], weights: Iterable[Tensor], outputs: Sequence[TensorSpec]) -> str:
+def _made_float(graph: Any, names: Sequence[str], tensors: Sequence[Tensor]) -> set[int]:
+    """The buffers of constants that a DEQUANTIZE makes float before an op sees them."""
+    return {tensors[op.inputs[0]].buffer for op in listed(graph.operators) if names[op.opcodeIndex] == "DEQUANTIZE"} - {
+        0
+    }
+
+
+def _precision(
+    ops: Sequence[OpFacts], weights: Iterable[Tensor], outputs: Sequence[TensorSpec], made_float: set[int]
+) -> str:
     """The scheme in a word, from what the ops compute in and what the weights are stored in.
 
-    "float32", "float16" (weights), "dynamic-range" (integer weights, float activations), "int8", "uint8", "int16x8",
-    "mixed" (some ops in float, some in integers); for a file without computing ops the type of its output.
+    "float32", "float16" (weights), "dynamic-range" (integer weights, float activations), "weight-only-int8", "-int4"
+    (the same, but no kernel sees the integers), "int8", "uint8", "int16x8", "mixed" (some ops in float, some in
+    integers); for a file without computing ops the type of its output.
     """
+    weights = list(weights)
     computed = {op.precision for op in ops if op.op not in _CASTS and op.precision in _FLOATS | _INTEGERS}
     stored = {tensor.dtype for tensor in weights}
     if not computed:
@@ -194,7 +205,8 @@ def _precision(ops: Sequence[OpFacts], weights: Iterable[Tensor], outputs: Seque
         return "mixed"
     if computed <= _FLOATS:
         if stored & _INTEGERS:
-            return "dynamic-range"
+            unseen = all(one.buffer in made_float for one in weights if one.dtype in _INTEGERS)
+            return f"weight-only-{'int4' if 'int4' in stored else 'int8'}" if unseen else "dynamic-range"
         return "float16" if "float16" in stored | computed else "float32"
     if "int16" in computed and "int8" in stored:
         return "int16x8"

@@ -38,6 +38,9 @@ TOLERANCES: dict[str, Tolerance] = {
     "float16": Tolerance(relative_error=1e-2, agreement=0.98),
     # 8-bit uniform quantization of a full-range signal has 6.02·8 + 1.76 = 49.9 dB at most (Bennett 1948).
     "dynamic-range": Tolerance(sqnr_db=20.0, agreement=0.95),
+    "weight-only-int8": Tolerance(sqnr_db=20.0, agreement=0.95),
+    # Of a full-range signal 4 bits leave 6.02·4 + 1.76 = 25.8 dB at most; a network's layers add their errors up.
+    "weight-only-int4": Tolerance(sqnr_db=10.0, agreement=0.9),
     "int8": Tolerance(sqnr_db=15.0, agreement=0.95),
     "int16x8": Tolerance(sqnr_db=20.0, agreement=0.95),
 }

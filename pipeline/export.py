@@ -13,6 +13,7 @@ from edgedl.export import Exporter, ExportSource
 from edgedl.export.inspect import inspect_file
 from edgedl.export.tflite import FLOAT32
 from edgedl.pipeline.compiled import exporter_of, is_compiled
+from edgedl.pipeline.compress.altering import model_behind
 from edgedl.pipeline.data import Splits
 from edgedl.pipeline.judge import judge
 
@@ -22,6 +23,8 @@ def refusal(variant: CompressedModel | None, format: str) -> str | None:
 
     Raises ConfigError for an unknown format, UnavailableError for a device whose compiler is not there.
     """
+    if variant is not None and format == "onnx" and any(one.kept for one in variant.tried):
+        return "its repairs are in the TFLite file; ONNX's int8 is quantized from the float model, without them"
     return exporter_of(format).refusal(variant.quantization if variant else FLOAT32)
 
 
@@ -40,6 +43,7 @@ def export_stage(
     data: judges the file on the test split; None leaves it unjudged. batch: static batch size, None leaves it open.
     Raises ModelError when the format cannot hold it, StageError when a converter is lost.
     """
+    behind = model_behind(store.folder, trained, variant.altered if variant else None)
     made_from: list[CompressedModel | ExportedModel] = [variant] if variant else []
     needs: dict[str, Path] = {}
     exporter = exporter_of(format)
@@ -50,7 +54,9 @@ def export_stage(
             continue
         source_format = "onnx" if need.endswith("onnx") else "saved-model"
         precision = variant if need == "onnx" else None
-        found = export_stage(store, trained, precision, source_format, data=data, batch=batch, limits=limits)
+        found = export_stage(
+            store, trained if precision else behind, precision, source_format, data=data, batch=batch, limits=limits
+        )
         needs[need] = found.model_path
         made_from.append(found)
     tflite = variant.path(variant.model_file) if variant else None
@@ -65,8 +71,8 @@ def export_stage(
         variant=name,
         quantization=variant.quantization if variant else FLOAT32,
         contract=trained.contract,
-        layers=trained.layers,
-        keras=trained.path(trained.model_file),
+        layers=behind.layers,
+        keras=behind.path(behind.model_file),
         batch=batch,
         limits=limits,
         tflite=tflite,
@@ -117,5 +123,6 @@ def _export(
         gzip_bytes=sum(gzip_size(one) for one in files),
         layers=source.layers,
         change=change,
+        altered=variant.altered if variant else None,
         notes=notes,
     )

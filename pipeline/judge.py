@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,17 +37,25 @@ def judge(path: Path, trained: TrainedModel, data: Splits, *, of: str, folder: P
     return quality_change((trained.quality, load_evidence(trained)), (after, found), measure)
 
 
-def evidence(run: Callable[[Arrays], Arrays], contract: Contract, data: Splits, *, title: str) -> Evidence:
-    """What the task's measure keeps of a model's answers to all test examples, chunk by chunk.
+def evidence(
+    run: Callable[[Arrays], Arrays],
+    contract: Contract,
+    data: Splits,
+    *,
+    title: str,
+    split: Literal["test", "validation"] = "test",
+) -> Evidence:
+    """What the task's measure keeps of a model's answers to all examples of the split, chunk by chunk.
 
     run: from inputs by name, (b, …), to outputs by name.
     """
-    rules, n = TASKS[contract.task], len(data.test)
+    examples = data.test if split == "test" else data.validation
+    rules, n = TASKS[contract.task], len(examples)
     chunk = max(1, int(CHUNK_BYTES / (4 * np.prod(data.input.shape))))
     parts: list[NDArray[Any]] = []
     with reporter().progress(f"judging {title}", n) as bar:
         for start in range(0, n, chunk):
-            asked = rules.ask(contract, data, data.test, np.arange(start, min(start + chunk, n)))
+            asked = rules.ask(contract, data, examples, np.arange(start, min(start + chunk, n)))
             output = run(asked.inputs)[contract.outputs[0].name]
             parts.append(rules.measure.evidence(np.asarray(output, np.float32), asked))
             bar.update(start + len(output))

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from edgedl.core.config import InputPath, Section, apply_settings, check, read_yaml
 from edgedl.models import FamilyConfig, ModelFileSection, TransferSection
+from edgedl.pipeline.audit.config import AuditConfig, audit_section
 from edgedl.pipeline.compress import TechniqueConfig
 from edgedl.pipeline.data import SourceConfig
 from edgedl.pipeline.data.augment import Augment
@@ -178,6 +179,10 @@ class Recipe(Section):
     train: Train = Train()
     compress: tuple[Annotated[TechniqueConfig, BeforeValidator(_technique)], ...] = Field(
         default=(), description="Variants beside float32; a bare name is short for {method: name}."
+    )
+    audit: Annotated[AuditConfig | None, BeforeValidator(audit_section)] = Field(
+        default=AuditConfig(),
+        description="Compare every variant with the uncompressed model beyond its accuracy; false leaves it out.",
     )
     export: Annotated[Export, BeforeValidator(_formats)] = Export()
     profile: Profile = Profile()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
 from edgedl.core.artifacts import (
+    Audit,
     CompressedModel,
     ExportedModel,
     LatencyReport,
+    Outcome,
     ParityReport,
     Run,
     TrainedModel,
@@ -21,9 +24,12 @@ from edgedl.core.console import reporter
 from edgedl.core.errors import ExitCode, InputError
 from edgedl.core.store import RunStore, write_run_file
 from edgedl.devices import find_device
+from edgedl.pipeline.audit.stage import audit_stage
 from edgedl.pipeline.begin import begin
 from edgedl.pipeline.check import check_stage
+from edgedl.pipeline.compress.altering import model_behind
 from edgedl.pipeline.compress.stage import compress_stage
+from edgedl.pipeline.data import Splits
 from edgedl.pipeline.export import export_stage, refusal
 from edgedl.pipeline.profile import profile_stage
 from edgedl.pipeline.recipe import Recipe, recipe_json
@@ -45,9 +51,10 @@ def run_recipe(store: RunStore, recipe: Recipe) -> Run:
     notes: list[str] = []
     batch = recipe.export.batch
     compressed = [
-        compress_stage(store, trained, technique, data=data, seed=recipe.seed, batch=batch)
+        compress_stage(store, trained, technique, data=data, recipe=recipe, seed=recipe.seed, batch=batch)
         for technique in recipe.compress
     ]
+    audits = audit_all(store, trained, compressed, recipe, data)
     exported: list[ExportedModel] = []
     for variant in (None, *compressed):
         for format in recipe.export.formats:
@@ -57,7 +64,10 @@ def run_recipe(store: RunStore, recipe: Recipe) -> Run:
             elif variant is not None:
                 notes.append(f"{variant.name} is not written as {format}: {reason}")
     runnable = [one for one in exported if one.format in RUNNABLE]
-    parity = [verify_stage(store, one, trained, data=data, seed=recipe.seed) for one in runnable]
+    parity = [
+        verify_stage(store, one, model_behind(store.folder, trained, one.altered), data=data, seed=recipe.seed)
+        for one in runnable
+    ]
     latency = [
         profile_stage(store, runnable, device, recipe.profile, recipe.seed)
         for device in recipe.profile.devices
@@ -77,10 +87,21 @@ def run_recipe(store: RunStore, recipe: Recipe) -> Run:
         notes=tuple(notes),
         reused=tuple(store.reused),
         seconds=time.monotonic() - started,
+        audits=audits,
     )
     save_run(store, run)
     write_report(run)
     return run
+
+
+def audit_all(
+    store: RunStore, trained: TrainedModel, compressed: Sequence[CompressedModel], recipe: Recipe, data: Splits
+) -> tuple[Audit, ...]:
+    """Every variant's audit, where the recipe wants it and there is something to judge on."""
+    if recipe.audit is None:
+        return ()
+    found = [audit_stage(store, trained, one, recipe.audit, data=data, seed=recipe.seed) for one in compressed]
+    return tuple(one for one in found if one is not None)
 
 
 def _check(store: RunStore, recipe: Recipe, trained: TrainedModel, files: list[ExportedModel]) -> list[Verdict]:
@@ -102,7 +123,7 @@ RUN_FILE = "run.json"
 
 def save_run(store: RunStore, run: Run) -> None:
     """Write `run.json`: which artifacts in this folder are the run's."""
-    kinds = ("compressed", "exported", "parity", "latency", "verdicts")
+    kinds = ("compressed", "exported", "parity", "latency", "verdicts", "audits")
     content = {
         "name": run.name,
         "recipe": run.recipe,
@@ -134,6 +155,7 @@ def load_run(folder: Path) -> Run:
             notes=tuple(content["notes"]),
             reused=tuple(content["reused"]),
             seconds=content["seconds"],
+            audits=tuple(cast(Audit, load(folder / name)) for name in content.get("audits", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -151,7 +173,14 @@ def _short(error: Exception) -> str:
 
 def exit_code(run: Run) -> ExitCode:
     """1 when a file is not its Keras model's equal or breaks a limit, 4 when a limit could not be decided, else 0."""
-    outcomes = [verdict.outcome for verdict in run.verdicts]
-    if "regressed" in outcomes or not all(report.passed for report in run.parity):
+    if not all(report.passed for report in run.parity):
         return ExitCode.CHECK_FAILED
-    return ExitCode.INCONCLUSIVE if "inconclusive" in outcomes else ExitCode.FINE
+    return worst(one.outcome for one in (*run.verdicts, *run.audits))
+
+
+def worst(outcomes: Iterable[Outcome]) -> ExitCode:
+    """The exit code of several answers."""
+    found = set(outcomes)
+    if "regressed" in found:
+        return ExitCode.CHECK_FAILED
+    return ExitCode.INCONCLUSIVE if "inconclusive" in found else ExitCode.FINE

@@ -14,25 +14,29 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from edgedl.core.artifacts import (
+    Audit,
     CompressedModel,
     ExportedModel,
     ParityReport,
     Run,
+    SensitivityReport,
     TrainedModel,
     Verdict,
 )
 from edgedl.core.config import check as check_config
+from edgedl.core.console import reporter
 from edgedl.core.errors import ConfigError, InputError, ModelError
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits
 from edgedl.core.store import RunStore, open_store
 from edgedl.models import ModelFileSection
+from edgedl.pipeline.audit.config import AuditConfig
 from edgedl.pipeline.begin import RECIPE_FILE, begin
-from edgedl.pipeline.compress import Technique, TechniqueConfig
+from edgedl.pipeline.compress import Technique, TechniqueConfig, technique_in_words
 from edgedl.pipeline.data import Source, SourceConfig, Splits, load_splits, parse_data_option
 from edgedl.pipeline.profile import profile
 from edgedl.pipeline.recipe import Recipe, check_recipe, read_recipe
 
-__all__ = ["check", "compress", "export", "profile", "run", "train", "verify"]
+__all__ = ["audit", "check", "compress", "export", "profile", "run", "sensitivity", "train", "verify"]
 
 AnyModel: TypeAlias = Any
 """Path of a Keras file or of a run folder, a ModelFileSection, a Keras model, or a TrainedModel."""
@@ -69,7 +73,7 @@ def compress(
     seed: int = 0,
     limits: Limits = DEFAULT_LIMITS,
 ) -> CompressedModel:
-    """One variant of the model. method: a technique's name, or its section of a recipe.
+    """One variant of the model. method: a technique or a chain in words ("prune:sparsity=0.75+int8"), or its section.
 
     data: calibrates and judges the variant; a run brings its own data and seed. Raises ConfigError when the technique
     needs data and there is none.
@@ -79,8 +83,76 @@ def compress(
     technique = as_technique(method)
     with open_model(model, data=data, out=out, seed=seed) as work:
         return compress_stage(
-            work.store, work.trained, technique, data=work.data, seed=work.seed, batch=work.batch, limits=limits
+            work.store,
+            work.trained,
+            technique,
+            data=work.data,
+            recipe=work.recipe,
+            seed=work.seed,
+            batch=work.batch,
+            limits=limits,
         )
+
+
+def sensitivity(
+    model: AnyModel,
+    *,
+    data: AnyData = None,
+    calibration: int = 200,
+    out: Path | str | None = None,
+    seed: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
+) -> SensitivityReport:
+    """What each layer of the model costs when it alone is int8, judged on the validation split.
+
+    data: calibrates and judges; a run brings its own data and seed. calibration: number of training examples that show
+    the ranges. Raises ConfigError without data or without a validation split.
+    """
+    from edgedl.pipeline.compress import Calibration
+    from edgedl.pipeline.compress.sensitivity import sensitivity_stage
+
+    wanted = check_config(Calibration, {"n": calibration}, source="--calibration")
+    with open_model(model, data=data, out=out, seed=seed) as work:
+        if work.data is None:
+            raise ConfigError(
+                "sensitivity needs data to judge by",
+                advice="Give it with --data, for example --data digits or --data npz:FILE",
+            )
+        return sensitivity_stage(
+            work.store,
+            work.trained,
+            data=work.data,
+            calibration=cast(Any, wanted),
+            seed=work.seed,
+            batch=work.batch,
+            limits=limits,
+        )
+
+
+def audit(
+    variant: CompressedModel,
+    config: AuditConfig | Mapping[str, Any] | None = None,
+    *,
+    data: AnyData = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Audit:
+    """Compare a variant with the model that it began as beyond one accuracy number; exceeded limits are in the result.
+
+    config: the run's own unless given. data: the run's own unless given. Raises ConfigError without test examples.
+    """
+    from edgedl.pipeline.audit.stage import audit_stage
+
+    if variant.quality is None:
+        raise ConfigError(
+            "an audit needs test examples", advice="Compress with data: --data, for example --data npz:FILE"
+        )
+    given = None if config is None else cast(AuditConfig, check_config(AuditConfig, config, source="audit"))
+    with open_model(variant, data=data) as work:
+        asked = given or (work.recipe.audit if work.recipe else None) or AuditConfig()
+        found = audit_stage(work.store, work.trained, variant, asked, data=work.data, seed=work.seed, limits=limits)
+    if found is None:
+        raise ConfigError("an audit needs test examples", required="data with a test split")
+    return found
 
 
 def export(
@@ -183,13 +255,15 @@ def check(
 
 @dataclass(frozen=True)
 class Work:
-    """A run's folder, held; the model in it; the data to calibrate and judge with, where there is any."""
+    """A run's folder, held; the model in it; the data to train, calibrate and judge with, and the recipe of both, where
+    there is any."""
 
     store: RunStore
     trained: TrainedModel
     data: Splits | None
     seed: int
     batch: int | None
+    recipe: Recipe | None = None
 
 
 @contextlib.contextmanager
@@ -231,7 +305,7 @@ def open_run(folder: Path, data: AnyData, made: TrainedModel | CompressedModel |
             splits = load_data(recipe.data, recipe.seed)
         if splits is not None:
             splits = splits.as_given(trained.contract)
-        yield Work(store, trained, splits, recipe.seed, recipe.export.batch)
+        yield Work(store, trained, splits, recipe.seed, recipe.export.batch, recipe)
 
 
 def trained_model(store: RunStore, made: TrainedModel | CompressedModel | None = None) -> TrainedModel:
@@ -259,10 +333,13 @@ def open_file(section: ModelFileSection, data: AnyData, out: Path | str | None, 
             yield Work(store, import_stage(store, section, name), None, seed, 1)
             return
         source = as_source(data)
+        if getattr(source, "normalize", "said") is None and not isinstance(data, Source) and _recipe_in(data) is None:
+            source = source.model_copy(update={"normalize": "none"})
+            reporter().note(f"{path.name} is given the data as it is; `normalize` in a recipe's data says otherwise")
         model = section.model_copy(update={"fine_tune": False, "file": path.absolute()}).model_dump(mode="json")
         recipe = check_recipe({"name": name, "seed": seed, "data": source.model_dump(mode="json"), "model": model})
         trained, splits = begin(store, recipe)
-        yield Work(store, trained, splits, seed, 1)
+        yield Work(store, trained, splits, seed, 1, recipe)
 
 
 def _save_in_memory(model: Any, path: Path) -> None:
@@ -294,10 +371,10 @@ def as_recipe(recipe: AnyRecipe) -> Recipe:
 
 
 def as_technique(method: str | Mapping[str, Any] | Technique) -> Technique:
-    """A technique from its name, its section or itself. Raises ConfigError."""
+    """A technique from words (`prune:sparsity=0.75+int8`), its section or itself. Raises ConfigError."""
     if isinstance(method, Technique):
         return method
-    section = {"method": method} if isinstance(method, str) else method
+    section = technique_in_words(method) if isinstance(method, str) else method
     return cast(Technique, check_config(TechniqueConfig, section, source="compress"))
 
 
@@ -307,12 +384,18 @@ def as_source(data: AnyData) -> Source:
         return data
     if isinstance(data, Mapping):
         return cast(Source, check_config(SourceConfig, data, source="data"))
-    path = Path(str(data))
-    if (path / RECIPE_FILE).is_file():
-        path = path / RECIPE_FILE
-    if path.suffix in {".yaml", ".yml"}:
-        return read_recipe(path).data
+    if (recipe := _recipe_in(data)) is not None:
+        return read_recipe(recipe).data
     return cast(Source, check_config(SourceConfig, parse_data_option(str(data)), source="--data"))
+
+
+def _recipe_in(data: AnyData) -> Path | None:
+    """The recipe that --data names, or that of the run."""
+    if isinstance(data, Mapping):
+        return None
+    path = Path(str(data))
+    path = path / RECIPE_FILE if (path / RECIPE_FILE).is_file() else path
+    return path if path.suffix in {".yaml", ".yml"} else None
 
 
 def load_data(source: Source, seed: int) -> Splits:

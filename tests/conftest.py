@@ -62,7 +62,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that compute with TensorFlow in this process go to one worker, so that it is imported once."""
+    """Tests that compute with TensorFlow in this process go to one worker, so that it is imported once; those of one
+    file to one worker, so that what they share is made once."""
     for item in items:
         if "tensorflow" in item.keywords or {"tiny_run", "trained"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group("tensorflow"))
+        elif item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))

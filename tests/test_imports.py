@@ -50,7 +50,8 @@ def test_help_loads_little() -> None:
 
 
 def test_the_public_surface() -> None:
-    assert edgedl.__all__ == ["check", "compress", "export", "generate", "profile", "run", "sample", "train", "verify"]
+    verbs = ["audit", "check", "compress", "export", "generate", "profile", "run", "sample", "search", "sensitivity"]
+    assert edgedl.__all__ == [*verbs, "train", "verify"]
     assert all(callable(getattr(edgedl, name)) for name in edgedl.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = edgedl.trian  # pyright: ignore[reportAttributeAccessIssue]

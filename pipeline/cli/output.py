@@ -61,10 +61,14 @@ def output(as_json: bool, quiet: bool) -> Generator[Output]:
 
 
 def split_list(option: str, text: str) -> list[str]:
-    """`a,b` as ["a", "b"], each once. Raises ConfigError when there is none."""
+    """`a,b` as ["a", "b"], each once; commas in brackets are not between entries. Raises ConfigError for none."""
     from edgedl.core.errors import ConfigError
 
-    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    depth, marked = 0, ""
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        marked += "\n" if letter == "," and depth == 0 else letter
+    parts = list(dict.fromkeys(part.strip() for part in marked.split("\n") if part.strip()))
     if not parts:
         raise ConfigError(f"{option} is empty", required="one name, or several with commas between them")
     return parts

@@ -26,6 +26,7 @@ def command(
 
 
 def _summary(say: Output, run) -> None:
+    from edgedl.pipeline.audit.words import audit_lines
     from edgedl.pipeline.cli.words import quality_words, ratio_words, speed_words
 
     assert isinstance(run, Run)
@@ -57,6 +58,9 @@ def _summary(say: Output, run) -> None:
     for verdict in run.verdicts:
         for finding in verdict.findings:
             say.line(f"check {verdict.new}: {finding.outcome}: {finding.sentence}")
+    for audit in run.audits:
+        for sentence in audit_lines(audit):
+            say.line(f"{audit.name}: {sentence}")
     for note in run.notes:
         say.line(f"note: {note}")
     if run.reused:

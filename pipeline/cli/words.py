@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgedl.core.artifacts import Estimate, LatencyReport, ModelLatency, OpCost, Quality, QualityChange, Speed
+from edgedl.core.artifacts import Estimate, LatencyReport, ModelLatency, OpCost, Quality, Speed
 from edgedl.core.statistics import Interval
 from edgedl.pipeline.cli.output import Output, size
 from edgedl.pipeline.pays import does_not_pay
@@ -17,13 +17,6 @@ def quality_words(quality: Quality | None) -> str:
     if quality.is_share:
         return f"{100 * quality.value:.1f} % [{100 * quality.interval.low:.1f}, {100 * quality.interval.high:.1f}]"
     return f"{quality.value:.4g} [{quality.interval.low:.4g}, {quality.interval.high:.4g}]"
-
-
-def loss_words(change: QualityChange | None) -> str:
-    """ "0.3 [-0.2, 0.9]" in points (accuracy) or the target's unit."""
-    if change is None:
-        return "–"
-    return f"{change.loss:+.2g} [{change.interval.low:+.2g}, {change.interval.high:+.2g}]"
 
 
 def time_words(time_us: Interval) -> str:

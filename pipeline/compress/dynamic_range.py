@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Literal
 
 from edgedl.core.artifacts import Quantization
-from edgedl.pipeline.compress.base import Technique
+from edgedl.pipeline.compress.base import Scheme
 
 
-class DynamicRange(Technique):
+class DynamicRange(Scheme):
     """About a quarter of the size; float inputs and outputs."""
 
     method: Literal["dynamic-range"] = "dynamic-range"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 from edgedl.core.artifacts import Quantization
-from edgedl.pipeline.compress.base import Technique
+from edgedl.pipeline.compress.base import Scheme
 
 
-class Float16(Technique):
+class Float16(Scheme):
     """Half the size; float inputs and outputs."""
 
     method: Literal["float16"] = "float16"

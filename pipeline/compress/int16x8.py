@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgedl.core.artifacts import Quantization
-from edgedl.pipeline.compress.base import Calibration, Technique
+from edgedl.core.errors import ConfigError
+from edgedl.pipeline.compress.base import Calibration, Scheme
 
 
-class Int16x8(Technique):
+class Int16x8(Scheme):
     """About a quarter of the size, nearly float32's accuracy."""
 
     method: Literal["int16x8"] = "int16x8"
@@ -27,3 +28,14 @@ class Int16x8(Technique):
     def quantization(self) -> Quantization:
         """int8 weights, int16 activations."""
         return Quantization(method="int16x8", weights="int8", activations="int16", io=self.io)
+
+    @model_validator(mode="after")
+    def _min_max(self) -> Int16x8:
+        if self.calibration.method != "min-max":
+            raise ConfigError(
+                f"int16x8 is not calibrated by {self.calibration.method}",
+                required="calibration.method: min-max",
+                received=self.calibration.method,
+                advice="65,536 steps have room for outliers: cutting them would only lose; int8 has the other methods",
+            )
+        return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 INK, MUTED, LINE = "#1c2127", "#69727d", "#e1e4e9"
 SERIES = ("#2563c9", "#d0701b", "#1d8a63", "#8a4fc4", "#c23b4a", "#0e8a9c", "#8c6d1f", "#5b6472")
 _THEME = {INK: "--ink", MUTED: "--muted", LINE: "--line"} | {color: f"--s{i}" for i, color in enumerate(SERIES)}
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a layer called "$x$" is no formula
     "svg.fonttype": "none",
     "svg.hashsalt": "edgedl",
@@ -50,6 +50,7 @@ _STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
+"""How every chart looks; matplotlib's own settings."""
 _WIDTH, _HEIGHT = 4.7, 2.7  # inches of 72 px: about a phone's width, so that text keeps its size there
 
 
@@ -64,7 +65,7 @@ def curves_png(history: Sequence[Mapping[str, float]], path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_STYLE, "figure.facecolor": "white"}):
+    with matplotlib.rc_context({**STYLE, "figure.facecolor": "white"}):
         names = curve_names(history)
         figure = Figure(figsize=(_WIDTH * max(1, len(names)), _HEIGHT + 0.3), layout="constrained")
         for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
@@ -222,7 +223,7 @@ def op_bars_svg(ops: Sequence[Mapping[str, Any]], title: str) -> str:
             color = SERIES[0] if i < len(shown) else SERIES[7]
             axes.barh(-i, 1, height=0.2, color=LINE, linewidth=0)
             axes.barh(-i, cost / longest, height=0.2, color=color, linewidth=0)
-            axes.text(0, 0.24 - i, _shortened(label, 40), fontsize=9.5, va="bottom")
+            axes.text(0, 0.24 - i, shortened(label, 40), fontsize=9.5, va="bottom")
             value = f"{words.cost(cost, unit)} · {100 * share:.0f} %"
             axes.text(1, 0.24 - i, value, fontsize=9.5, va="bottom", ha="right", color=MUTED)
         axes.set_xlim(0, 1)
@@ -235,11 +236,26 @@ def _op_label(op: Mapping[str, Any]) -> str:
     return f"{op['op']} · {op['layer']}" if op["layer"] else str(op["op"])
 
 
-def _shortened(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
+    """The text, cut to `length` letters."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 # --- figure to SVG -----------------------------------------------------------------------------------------------
+
+
+def write_picture(draw: Callable[[Figure], None], path: Path, *, width: float, height: float) -> None:
+    """Write the drawing as a .png or .svg file in this style, on white. width, height: inches. Raises OutputError."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**STYLE, "figure.facecolor": "white"}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        content = io.BytesIO()
+        dated = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(content, format=path.suffix[1:], dpi=144, metadata=dated)
+    write_atomically(path, content.getvalue())
 
 
 def _svg(draw: Any, title: str, height: float = _HEIGHT) -> str:
@@ -248,7 +264,7 @@ def _svg(draw: Any, title: str, height: float = _HEIGHT) -> str:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, height), dpi=72, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         draw(figure)
         content = io.StringIO()

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgedl.core.artifacts import (
     Artifact,
+    Audit,
     CompressedModel,
     ExportedModel,
     LatencyReport,
@@ -18,9 +19,12 @@ from edgedl.core.artifacts import (
     kind_of,
     to_json,
 )
+from edgedl.pipeline.audit.words import failures, figure_words
+from edgedl.pipeline.compress.words import step_words
 from edgedl.pipeline.pays import does_not_pay
 from edgedl.pipeline.report import words
 
+CLASSES_SHOWN = 10  # of an audit, those that lost most; report.json has all
 FORMAT = 1  # of report.json; raised when a key changes its meaning
 
 
@@ -57,6 +61,7 @@ def report_facts(run: Run) -> dict[str, Any]:
         "parity": [_without(to_json(one), "record") for one in run.parity],
         "latency": [_latency(one) for one in run.latency],
         "checks": [_without(to_json(one), "record", "latency") for one in run.verdicts],
+        "audits": [_audit(one) for one in run.audits],
         "notes": _notes(run),
         "recipe": dict(run.recipe),
         "provenance": {
@@ -68,7 +73,7 @@ def report_facts(run: Run) -> dict[str, Any]:
 
 
 def _artifacts(run: Run) -> list[Artifact]:
-    return [run.trained, *run.compressed, *run.exported, *run.parity, *run.latency, *run.verdicts]
+    return [run.trained, *run.compressed, *run.exported, *run.parity, *run.latency, *run.verdicts, *run.audits]
 
 
 def _without(data: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -185,6 +190,19 @@ def _latency_of(report: LatencyReport, file: str, one: ExportedModel) -> dict[st
     }
 
 
+def _audit(audit: Audit) -> dict[str, Any]:
+    """The figures in groups that a page shows one after the other, the classes that lost most first."""
+    content = _without(to_json(audit), "record")
+    for one, words_of in zip(content["figures"], audit.figures, strict=True):
+        one["words"] = figure_words(words_of)
+    content["figures"].sort(key=lambda one: -one["change"]["value"] if one["key"] == "per_class_drop" else 0.0)
+    order = [one.key for one in audit.figures]
+    content["figures"].sort(key=lambda one: order.index(one["key"]))
+    classes = [one for one in content["figures"] if one["key"] == "per_class_drop"]
+    content["classes"], content["classes_shown"] = len(classes), min(len(classes), CLASSES_SHOWN)
+    return content | {"outcome": audit.outcome if any(one.outcome for one in audit.figures) else None}
+
+
 # --- latency, notes ----------------------------------------------------------------------------------------------
 
 
@@ -207,6 +225,7 @@ def _notes(run: Run) -> list[str]:
     if run.trained.data:
         notes += [f"data: {one}" for one in run.trained.data.skipped]
     for one in run.compressed:
+        notes += [f"{one.name}: {sentence}" for step in one.steps for sentence in step_words(step)]
         notes += [f"{one.name}: {note}" for note in one.notes]
         if one.float_ops:
             names = ", ".join(sorted({op.op for op in one.float_ops}))
@@ -225,14 +244,14 @@ def _notes(run: Run) -> list[str]:
 def _verdict(run: Run, variants: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """("good" | "bad" | "open", one sentence): what failed comes first, else what was gained."""
     failed = [report for report in run.parity if not report.passed]
-    regressed = _findings(run.verdicts, "regressed")
+    regressed = [*_findings(run.verdicts, "regressed"), *_beyond(run, "regressed")]
     if failed:
         files = ", ".join(report.file for report in failed)
         return "bad", f"{len(failed)} of {len(run.parity)} files do not give the Keras model's answers: {files}."
     if regressed:
         return "bad", f"{len(regressed)} check(s) failed: {'; '.join(regressed)}."
     gained = _gained(run, variants)
-    unclear = _findings(run.verdicts, "inconclusive")
+    unclear = [*_findings(run.verdicts, "inconclusive"), *_beyond(run, "inconclusive")]
     if unclear:
         return "open", f"{gained} {len(unclear)} check(s) could not be decided: {'; '.join(unclear)}."
     return "good", gained
@@ -240,6 +259,10 @@ def _verdict(run: Run, variants: Sequence[Mapping[str, Any]]) -> tuple[str, str]
 
 def _findings(verdicts: Sequence[Verdict], outcome: str) -> list[str]:
     return [finding.sentence.rstrip(".") for one in verdicts for finding in one.findings if finding.outcome == outcome]
+
+
+def _beyond(run: Run, outcome: str) -> list[str]:
+    return [f"audit of {sentence}" for one in run.audits for sentence in failures(one, outcome)]
 
 
 def _gained(run: Run, variants: Sequence[Mapping[str, Any]]) -> str:

@@ -18,6 +18,24 @@ from edgedl.pipeline.train.checkpoint import History, save_best, save_checkpoint
 from edgedl.pipeline.train.schedule import RecipeSchedule
 
 
+class Rows(tf_keras.callbacks.Callback):
+    """Keeps the history of a training that is not resumed. history: a mapping for each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[dict[str, float]] = []
+        self.started = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep the epoch's figures."""
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        self.history.append({"epoch": epoch + 1.0, **values, "seconds": time.monotonic() - self.started})
+
+
 class AfterEpoch(tf_keras.callbacks.Callback):
     """Keeps the history, the checkpoint, the best weights and TensorBoard's scalars; stops early.
 

@@ -29,6 +29,8 @@ from edgedl.pipeline.tasks import TASKS, TaskRules
 from edgedl.pipeline.train.start import BACKBONE_FILE, MODEL_FILE, bring_start, build_model, file_of, task_of
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from edgedl.pipeline.train.checkpoint import History
     from edgedl.pipeline.train.schedule import RecipeSchedule
 
@@ -271,15 +273,35 @@ def run_epochs(
     from edgedl.pipeline.train.callbacks import AfterEpoch, ProgressBar, rows_of
 
     last = len(history) + config.epochs - len(rows_of(history, phase))
+    batches, validation, steps = batches_for(config, data, rules, seed=seed, first_epoch=len(history), epochs=last)
+    with reporter().progress("train", steps * last) as bar, data_errors():
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            initial_epoch=len(history),
+            epochs=last,
+            validation_data=validation,
+            verbose=0,
+            callbacks=[
+                AfterEpoch(folder, history, rate, config.early_stopping, phase),
+                ProgressBar(bar, steps, last),
+            ],
+        )
 
+
+def batches_for(
+    config: Train, data: Splits, rules: TaskRules, *, seed: int, first_epoch: int = 0, epochs: int | None = None
+) -> tuple[tf.data.Dataset, tf.data.Dataset | None, int]:
+    """What a training step of the task is given, epochs `first_epoch` to `epochs` - 1 (unless given all of the
+    configuration's) as one data set; the validation set, where there is one; and the number of steps an epoch."""
     n_classes = len(data.labels) if rules.answers[0].target == "one-hot" and data.labels else None
     batches, steps = training_batches(
         data.train,
         data.input,
         batch_size=config.batch_size,
         seed=seed,
-        first_epoch=len(history),
-        epochs=last,
+        first_epoch=first_epoch,
+        epochs=config.epochs if epochs is None else epochs,
         n_classes=n_classes,
         augment=config.augment,
         class_weights=class_weights(config, data, rules),
@@ -295,19 +317,7 @@ def run_epochs(
 
         batches = batches.map(shaped)
         validation = validation.map(shaped) if validation is not None else None
-    with reporter().progress("train", steps * last) as bar, data_errors():
-        model.fit(
-            batches,
-            steps_per_epoch=steps,
-            initial_epoch=len(history),
-            epochs=last,
-            validation_data=validation,
-            verbose=0,
-            callbacks=[
-                AfterEpoch(folder, history, rate, config.early_stopping, phase),
-                ProgressBar(bar, steps, last),
-            ],
-        )
+    return batches, validation, steps
 
 
 @contextlib.contextmanager

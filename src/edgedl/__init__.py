@@ -2,9 +2,9 @@
 
     train ──► compress ──► export ──► verify ──► profile ──► check
 
-Each verb returns a typed result (`edgedl.core.artifacts`); `run` does them all on one recipe. `generate` and `sample`
-run exported language and diffusion models in their loops. Importing this module imports nothing
-heavy: a verb is loaded when it is first used.
+Each verb returns a typed result (`edgedl.core.artifacts`); `run` does them all on one recipe; `search` finds the best
+variant within a budget. `generate` and `sample` run exported language and diffusion models in their loops. Importing
+this module imports nothing heavy: a verb is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -17,11 +17,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgedl.export.decoding import generate
     from edgedl.export.sampling import sample
-    from edgedl.pipeline.verbs import check, compress, export, profile, run, train, verify
+    from edgedl.pipeline.search.verb import search
+    from edgedl.pipeline.verbs import audit, check, compress, export, profile, run, sensitivity, train, verify
 
-__all__ = ["check", "compress", "export", "generate", "profile", "run", "sample", "train", "verify"]
+__all__ = [
+    "audit",
+    "check",
+    "compress",
+    "export",
+    "generate",
+    "profile",
+    "run",
+    "sample",
+    "search",
+    "sensitivity",
+    "train",
+    "verify",
+]
 
-_ELSEWHERE = {"generate": "edgedl.export.decoding", "sample": "edgedl.export.sampling"}
+_ELSEWHERE = {
+    "generate": "edgedl.export.decoding",
+    "sample": "edgedl.export.sampling",
+    "search": "edgedl.pipeline.search.verb",
+}
 
 
 def __getattr__(name: str) -> Any:

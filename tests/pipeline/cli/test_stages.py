@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tests.pipeline.cli.conftest import Cli
 
+import edgedl
 from edgedl.core.artifacts import Run
 
 pytestmark = pytest.mark.tensorflow
@@ -157,3 +158,24 @@ def test_odd_layer_names_go_all_the_way(cli: Cli, tmp_path: Path) -> None:
     assert said.code == 0, said.err
     for one in said.content:
         assert cli("verify", Path(one["folder"]) / one["model_file"], "--against", "odd name.v2.h5").code == 0
+
+
+def test_a_model_of_the_users_is_given_arrays_as_they_are(cli: Cli, tmp_path: Path) -> None:
+    """It was trained on pixels: to scale them would be somebody else's habit."""
+    import numpy as np
+    import tf_keras
+    import yaml
+    from tf_keras import layers
+
+    model = tf_keras.Sequential([tf_keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3, name="y")])
+    model.save(tmp_path / "mine.keras", save_format="keras")
+    x = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), np.uint8)
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(60) % 3)
+    assert cli("compress", "mine.keras", "--data", "npz:d.npz", "--method", "int8", "--out", "a").code == 0
+    assert yaml.safe_load((tmp_path / "a/recipe.yaml").read_text())["data"]["normalize"] == "none"
+    (folder,) = (tmp_path / "a").glob("audit-reference-*")
+    with np.load(folder / "answers.npz") as answers:
+        assert np.abs(answers["test examples"]).max() > 20, "the audit, too, gives it pixels"
+    section = {"source": "npz", "file": str(tmp_path / "d.npz"), "normalize": "0..1"}
+    edgedl.compress(tmp_path / "mine.keras", "int8", data=section, out=tmp_path / "b")
+    assert yaml.safe_load((tmp_path / "b/recipe.yaml").read_text())["data"]["normalize"] == "0..1"
