@@ -83,7 +83,7 @@ def test_files_are_timed_there_and_nothing_is_left(board: Path, tmp_path: Path) 
     large = report.models[1]
     assert large.timing is not None
     assert large.timing.ratio is not None
-    assert large.timing.ratio.low > 1
+    assert large.timing.ratio.value > 1
     assert len(large.ops) == 8
     assert len(large.outputs) == 1
     assert list(board.iterdir()) == []
@@ -111,7 +111,7 @@ def test_an_arm64_board(emulated: None, server: Path, board: Path, tmp_path: Pat
     small, large = report.models
     assert large.timing is not None
     assert large.timing.ratio is not None
-    assert large.timing.ratio.low > 1
+    assert large.timing.ratio.value > 1
     assert len(small.ops) == 2
     assert len(small.outputs) == 1
     assert list(board.iterdir()) == []
