@@ -21,7 +21,7 @@ from edgedl.pipeline.search.budget import Budget, Limit
 from edgedl.pipeline.search.front import hypervolume
 from edgedl.pipeline.search.result import Candidate, Figure
 from edgedl.pipeline.search.space import FORMAT, Point, Space, option_of
-from edgedl.pipeline.search.standing import excess, point_of, worth
+from edgedl.pipeline.search.standing import point_of, worth
 from edgedl.pipeline.search.surrogate import propose
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ USELESS_LOSS = 10.0
 """Points: where no limit is set, a file that loses more is worth nothing."""
 PATIENCE_S = 10.0
 """A trial that has not said its chain for so long was killed before it could."""
-_REFUSED = 1e3
 
 
 def open_storage(storage: str) -> Any:
@@ -164,12 +163,7 @@ class Trials:
         }
 
     def tell(self, trial: optuna.trial.Trial, candidate: Candidate) -> None:
-        """Keep what came of the trial, and let the sampler learn from it."""
-        for limit in self.budget.limits:
-            if (missed := excess(limit, candidate.figures)) is not None:
-                trial.set_constraint(limit.words, missed)
-        if candidate.state == "failed":
-            trial.set_constraint("can be made", _REFUSED)
+        """Keep what came of the trial: the next proposals learn from it."""
         trial.set_user_attr("candidate", to_json(candidate))
         self._finish(trial, candidate)
 
