@@ -263,7 +263,7 @@ class WeightPromise:
 
     weight: its name in the layer, e.g. "kernel". shape: Keras's. sparsity: share of zeros (0 to 1). pattern: how the
     zeros lie: anywhere, in blocks, or two in every four values in a row along the input channels ("2:4"). clusters: the
-    most distinct values it may have.
+    most distinct values it may have. grid: they are whole multiples of a step, and counted in each output channel.
     """
 
     layer: str
@@ -272,6 +272,7 @@ class WeightPromise:
     sparsity: float | None = None
     pattern: Literal["unstructured", "block", "2:4"] | None = None
     clusters: int | None = None
+    grid: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,8 @@ class KeptPromise:
 
     tensor: its name in the file. sparsity: share of stored zeros. distinct: number of distinct stored values;
     per_channel: whether they were counted in each output channel (the largest counts), because a BatchNorm was folded
-    in or the scales are per channel. kept: whether the promise holds; it is an error of the stage where it does not.
+    in or the scales or steps are per channel. kept: whether the promise holds; it is an error of the stage where it
+    does not.
     """
 
     promise: WeightPromise

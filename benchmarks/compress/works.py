@@ -87,7 +87,7 @@ def resnet8(data: Path, folder: Path) -> Work:
         labels=CIFAR_LABELS,
         normalize="none",
         validation=200,
-        train={"batch_size": 64, "augment": {"flip": "horizontal", "shift": 0.1, "mixup": 1.0}},
+        train={"batch_size": 64, "augment": {"flip": "horizontal", "shift": 0.1}},
         published={"int8": (str(published / "pretrainedResnet_quant.tflite"), None)},
         said="The 4,000 exact images are of CIFAR-10's training set, which this model has seen: 1,800 fine-tune, 200 "
         "choose, 2,000 judge. Its accuracy on them is 5 points above that on unseen images: what fine-tuning loses "
@@ -298,10 +298,11 @@ def build(name: str, data: Path, work: Path) -> Path:
 
 
 def fingerprint(work: Work) -> str:
-    """Hash of origin and data."""
+    """Hash of origin and data, and how it is trained on."""
     origin = Path(work.origin)
     files = [origin] if origin.is_file() else sorted(one for one in origin.rglob("*") if one.is_file())
-    return "-".join(sha256_of(one)[:12] for one in [Path(work.data), *files])
+    hashes = (sha256_of(one)[:12] for one in [Path(work.data), *files])
+    return "-".join([*hashes, json.dumps(work.train, sort_keys=True)])
 
 
 def main() -> None:

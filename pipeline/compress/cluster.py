@@ -4,18 +4,24 @@ Han et al. 2016, "Deep Compression", arXiv:1510.00149, §3: k-means over a kerne
 values. As TensorFlow Model Optimization does it, weights may change their cluster while training goes on; its wrapper
 takes neither nested models nor depthwise kernels, so the values are held here, on the variables (keeping.py).
 Zeros that pruning made stay: zero is then one of the values.
+
+On a grid instead, the values of an output channel are whole multiples of a step. Shared values lose themselves in an
+int8 file, whose channels are scaled each by its own factor, so that a few values become many codes; those of a grid
+are the same few codes in all channels, which is what an entropy coder can use (Choi et al. 2017, "Towards the Limit of
+Network Quantization", arXiv:1612.01543, §4: uniform quantization before Huffman coding).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import AlteredModel, SkippedLayer, TrainedModel, WeightPromise
@@ -28,6 +34,7 @@ from edgedl.pipeline.compress.kmeans import linear, lloyd, plus_plus
 
 if TYPE_CHECKING:
     from edgedl.models import KerasModel
+    from edgedl.pipeline.compress.kernels import Kernel
 
 
 def _count_or_none(value: int) -> int:
@@ -44,17 +51,26 @@ class Cluster(Alteration):
     layers: Mapping[str, Annotated[int, AfterValidator(_count_or_none)]] = Field(
         default={}, description="Other numbers, by layer name or pattern (`block*`); 0 leaves a layer out."
     )
-    centroids: Literal["kmeans++", "linear"] = Field(
-        default="kmeans++", description="Where the shared values begin: drawn apart from each other, or equally spaced."
+    centroids: Literal["kmeans++", "linear", "grid"] = Field(
+        default="kmeans++",
+        description="Where the shared values begin: drawn apart from each other, or equally spaced. grid: whole "
+        "multiples of a step that every output channel has for itself, as many above zero as below: far fewer gzipped "
+        "bytes of an int8 file.",
     )
     depthwise: bool | None = Field(
         default=None, description="Depthwise kernels too; unless given, when they hold at least 5 % of the weights."
     )
 
+    @model_validator(mode="after")
+    def _grid_has_zero(self) -> Cluster:
+        if self.centroids == "grid" and 2 in (self.clusters, *self.layers.values()):
+            raise PydanticCustomError("clusters", "at least 3 clusters on a grid: zero, and one on either side")
+        return self
+
     def alter(self, model: KerasModel, bench: Bench) -> Altered:
-        """Cluster it and train the shared values. Raises ConfigError, ModelError."""
-        from edgedl.pipeline.compress.keeping import SharedValues, keeping, kernel_of
-        from edgedl.pipeline.compress.kernels import Kernel, chosen, kernels_of, without_depthwise
+        """Cluster it and train on. Raises ConfigError, ModelError."""
+        from edgedl.pipeline.compress.keeping import Grid, SharedValues, keeping, kernel_of, levels_of
+        from edgedl.pipeline.compress.kernels import chosen, kernels_of, without_depthwise
 
         before = bench.base.promises if isinstance(bench.base, AlteredModel) else ()
         everything, skipped = kernels_of(model)
@@ -66,8 +82,8 @@ class Cluster(Alteration):
         kernels, left, depthwise = without_depthwise(everything, self.depthwise)
         counts = chosen(kernels, self.layers, self.clusters, option="cluster: layers")
         skipped = [*skipped, *left]
+        grid = self.centroids == "grid"
         ours: list[Kernel] = []
-        centroids: list[NDArray[np.float32]] = []
         masks: list[NDArray[np.bool_] | None] = []
         promises: list[WeightPromise] = []
         for kernel, k in zip(kernels, counts, strict=True):
@@ -80,34 +96,37 @@ class Cluster(Alteration):
                 continue
             ours.append(kernel)
             masks.append(mask)
-            free = values.ravel() if mask is None else values[mask]
-            zero = int(mask is not None and not mask.all())
-            centroids.append(self._start(free, k - zero, bench.seed + len(ours)))
             sparsity, pattern = (earlier.sparsity, earlier.pattern) if earlier else (None, None)
-            promises.append(WeightPromise(kernel.layer, kernel.name, kernel.shape, sparsity, pattern, clusters=k))
+            promises.append(WeightPromise(kernel.layer, kernel.name, kernel.shape, sparsity, pattern, k, grid))
         if not ours:
             raise ModelError(
                 "no layer of this model can be clustered",
                 required="a layer with a kernel of more distinct values than clusters",
                 received="; ".join(f"{one.layer}: {one.reason}" for one in skipped[:3]) or "a model without weights",
             )
-        shared = SharedValues(ours, centroids, masks)
-        shared.project()
+        most_of = [one.clusters or 0 for one in promises]
+        if grid:
+            rounding = Grid(ours, [levels_of(k) for k in most_of], masks)
+        else:
+            rounding = SharedValues(ours, self._starts(ours, most_of, masks, bench.seed), masks)
+        rounding.project()
         history: tuple[Mapping[str, float], ...] = ()
         how = "without training"
         if self.fine_tune is not None:
             renewed = {(one.layer, one.weight) for one in promises}
             others = [one for one in before if (one.layer, one.weight) not in renewed]
             history = fine_tune(
-                model, bench, self.fine_tune, callbacks=[shared, *keeping(everything, others)], keep=False
+                model, bench, self.fine_tune, callbacks=[rounding, *keeping(everything, others)], keep=False
             )
-            how = f"shared values trained for {self.fine_tune.epochs} epochs"
+            how = f"trained for {self.fine_tune.epochs} epochs"
+        if grid:
+            promises = [_zeros_counted(one, kernel) for one, kernel in zip(promises, ours, strict=True)]
         size = sum(kernel.size for kernel in ours)
-        most = sorted({one.clusters or 0 for one in promises})
+        most = sorted(set(most_of))
         zeros = f", {sum(mask is not None for mask in masks)} of them with zero kept" if pruned else ""
         said = (
-            f"{size:,} weights in {len(ours)} kernels{zeros} share at most {' or '.join(map(str, most))} values a "
-            f"kernel ({self.centroids}): {how}"
+            f"{size:,} weights in {len(ours)} kernels{zeros} share at most {' or '.join(map(str, most))} values "
+            f"{'an output channel' if grid else 'a kernel'} ({self.centroids}): {how}"
         )
         return Altered(
             model,
@@ -118,24 +137,36 @@ class Cluster(Alteration):
             figures={"clustered_weights": size, "clusters": most[-1]},
         )
 
-    def _start(self, values: NDArray[Any], k: int, seed: int) -> NDArray[np.float32]:
-        start = linear(values, k) if self.centroids == "linear" else plus_plus(values, k, seed)
-        return lloyd(values, start)
+    def _starts(
+        self, kernels: Sequence[Kernel], counts: Sequence[int], masks: Sequence[NDArray[np.bool_] | None], seed: int
+    ) -> list[NDArray[np.float32]]:
+        """Shared values to begin with, besides zero where that stays."""
+        found: list[NDArray[np.float32]] = []
+        for i, (kernel, k, mask) in enumerate(zip(kernels, counts, masks, strict=True), start=1):
+            values = kernel.variable.numpy()
+            free = values.ravel() if mask is None else values[mask]
+            others = k - int(mask is not None and not mask.all())
+            start = linear(free, others) if self.centroids == "linear" else plus_plus(free, others, seed + i)
+            found.append(lloyd(free, start))
+        return found
 
     def finish(self, path: Path, model: TrainedModel, limits: Limits) -> tuple[str, ...]:
         """What the shared values bring in the file's bytes."""
         from edgedl.pipeline.compress.stored import by_channel, stored_weights
 
         promises = model.promises if isinstance(model, AlteredModel) else ()
-        names = {one.layer for one in promises if one.clusters is not None}
+        grids = {one.layer: one.grid for one in promises if one.clusters is not None}
         saved = 0
         for one in stored_weights(path, model.layers):
-            if one.layer not in names:
+            if one.layer not in grids:
                 continue
-            rows = by_channel(one) if one.per_channel and one.channels is not None else one.values.reshape(1, -1)
+            grid = grids[one.layer]
+            by_channels = one.channels is not None and (one.per_channel or grid)
+            rows = by_channel(one) if by_channels else one.values.reshape(1, -1)
             counts = [len(np.unique(row)) for row in rows]
             bits = max(1, math.ceil(math.log2(max(counts))))
-            packed = math.ceil(one.values.size * bits / 8) + sum(counts) * one.values.itemsize
+            codebooks = len(counts) if grid else sum(counts)  # a grid's is its step
+            packed = math.ceil(one.values.size * bits / 8) + codebooks * one.values.itemsize
             saved += max(0, one.values.nbytes - packed)
         raw = path.stat().st_size
         return (
@@ -143,6 +174,13 @@ class Cluster(Alteration):
             f"only when compressed; with indices and codebooks it would take {raw - saved:,} B (estimated: no runtime "
             "here reads them)",
         )
+
+
+def _zeros_counted(promise: WeightPromise, kernel: Kernel) -> WeightPromise:
+    """On a grid more weights may have become zero than pruning promised."""
+    if promise.sparsity is None:
+        return promise
+    return replace(promise, sparsity=float(np.mean(kernel.variable.numpy() == 0.0)))
 
 
 def _obstacle(values: NDArray[Any], k: int) -> str:

@@ -8,6 +8,7 @@ kernels and training steps of a task's own are no special case.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,13 +87,49 @@ def kernel_of(kernels: Sequence[Kernel], promise: WeightPromise) -> Kernel | Non
     return next((one for one in named if one.shape == promise.shape), None)
 
 
-class SharedValues(Projection):
-    """Keeps each of some kernels at a few distinct values, which are trained.
+class Rounding(Projection):
+    """Keeps each of some kernels at a few distinct values.
 
-    Behind each kernel stands a latent one that takes the optimizer's steps. Projected, every latent value becomes the
-    nearest shared one (the straight-through estimator, Bengio et al. 2013, arXiv:1308.3432), and every shared value
-    the mean of those that chose it (one step of Lloyd's k-means), so that a value may change its cluster.
+    Behind each kernel stands a latent one that takes the optimizer's steps; the kernel itself is the latent one
+    rounded (the straight-through estimator, Bengio et al. 2013, arXiv:1308.3432), so that a weight that goes one way
+    for long arrives at another value.
     """
+
+    def __init__(self, kernels: Sequence[Kernel], masks: Sequence[NDArray[np.bool_] | None]) -> None:
+        """masks: False for what stays zero; None: nothing has to."""
+        import tensorflow as tf
+
+        super().__init__()
+        self.kernels = list(kernels)
+        self._latent = [tf.Variable(one.variable, trainable=False) for one in kernels]
+        self._shown = [tf.Variable(one.variable, trainable=False) for one in kernels]
+        self._masks = [
+            tf.ones(one.shape, tf.bool) if mask is None else tf.constant(mask)
+            for one, mask in zip(kernels, masks, strict=True)
+        ]
+
+        @tf.function
+        def apply() -> None:
+            for i, (kernel, latent, shown) in enumerate(zip(self.kernels, self._latent, self._shown, strict=True)):
+                latent.assign_add(kernel.variable - shown)
+                shown.assign(tf.where(self._masks[i], self.rounded(i, latent, self._masks[i]), 0.0))
+                kernel.variable.assign(shown)
+
+        self._apply = apply
+
+    def rounded(self, i: int, latent: Any, free: Any) -> Any:
+        """The latent values of kernel i, rounded; where not `free`, whatever it is, zero is taken."""
+        raise NotImplementedError
+
+    def project(self) -> None:
+        """Every weight to one of the values."""
+        if self.kernels:
+            self._apply()
+
+
+class SharedValues(Rounding):
+    """Each kernel has a few values of its own, which are trained: each the mean of the latent ones that are nearest to
+    it (one step of Lloyd's k-means before every step of training)."""
 
     def __init__(
         self,
@@ -100,45 +137,61 @@ class SharedValues(Projection):
         centroids: Sequence[NDArray[np.float32]],
         masks: Sequence[NDArray[np.bool_] | None],
     ) -> None:
-        """centroids: the distinct values besides zero, of each kernel. masks: False for what stays zero; None: nothing
-        has to."""
+        """centroids: the distinct values besides zero, of each kernel."""
         import tensorflow as tf
 
-        super().__init__()
-        self.kernels = list(kernels)
         self.centroids = [tf.Variable(tf.constant(np.sort(one)), trainable=False) for one in centroids]
-        self._latent = [tf.Variable(one.variable, trainable=False) for one in kernels]
-        self._shown = [tf.Variable(one.variable, trainable=False) for one in kernels]
-        self._masks = [None if one is None else tf.constant(one) for one in masks]
+        super().__init__(kernels, masks)
 
-        @tf.function
-        def apply() -> None:
-            for state in zip(self.kernels, self.centroids, self._latent, self._shown, self._masks, strict=True):
-                _share(*state)
+    def rounded(self, i: int, latent: Any, free: Any) -> Any:
+        """To the nearest shared value, once these have moved."""
+        import tensorflow as tf
 
-        self._apply = apply
-
-    def project(self) -> None:
-        """Every weight to its shared value."""
-        if self.kernels:
-            self._apply()
+        centroids, n = self.centroids[i], len(self.centroids[i])
+        nearest = tf.searchsorted((centroids[1:] + centroids[:-1]) / 2.0, tf.reshape(latent, [-1]))
+        values, chosen = tf.reshape(latent, [-1]), tf.where(tf.reshape(free, [-1]), nearest, n)
+        sums = tf.math.unsorted_segment_sum(values, chosen, n + 1)[:n]
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(values), chosen, n + 1)[:n]
+        centroids.assign(tf.sort(tf.where(counts > 0.0, sums / tf.maximum(counts, 1.0), centroids)))
+        return tf.reshape(tf.gather(centroids, nearest), latent.shape)
 
 
-def _share(kernel: Kernel, centroids: Any, latent: Any, shown: Any, mask: Any) -> None:
-    import tensorflow as tf
+class Grid(Rounding):
+    """Each kernel's values are whole multiples of a step, as symmetric fake quantization has them (Jacob et al. 2018,
+    arXiv:1712.05877, §3; Krishnamoorthi 2018, arXiv:1806.08342, §2.3): the largest magnitude of an output channel is
+    `levels` steps."""
 
-    latent.assign_add(kernel.variable - shown)
-    values = tf.reshape(latent, [-1])
-    n = len(centroids)
-    free = tf.ones_like(values, tf.bool) if mask is None else tf.reshape(mask, [-1])
-    nearest = tf.searchsorted((centroids[1:] + centroids[:-1]) / 2.0, values)
-    chosen = tf.where(free, nearest, n)
-    sums = tf.math.unsorted_segment_sum(values, chosen, n + 1)[:n]
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(values), chosen, n + 1)[:n]
-    centroids.assign(tf.sort(tf.where(counts > 0.0, sums / tf.maximum(counts, 1.0), centroids)))
-    shared = tf.where(free, tf.gather(centroids, nearest), 0.0)
-    shown.assign(tf.reshape(shared, shown.shape))
-    kernel.variable.assign(shown)
+    def __init__(
+        self, kernels: Sequence[Kernel], levels: Sequence[int], masks: Sequence[NDArray[np.bool_] | None]
+    ) -> None:
+        """levels: steps on either side of zero, of each kernel."""
+        self.levels = list(levels)
+        super().__init__(kernels, masks)
+
+    def rounded(self, i: int, latent: Any, free: Any) -> Any:
+        """To the nearest multiple of the step that the largest latent magnitude makes."""
+        import tensorflow as tf
+
+        magnitudes = tf.where(free, tf.abs(latent), 0.0)
+        largest = tf.reduce_max(magnitudes, axis=self.kernels[i].axes_of_a_scale, keepdims=True)
+        step = largest / float(self.levels[i])
+        return tf.round(tf.math.divide_no_nan(latent, step)) * step
+
+
+def distinct(kernel: Kernel, promise: WeightPromise) -> int:
+    """Number of distinct values that the kernel has now: in all, or in the output channel that has most where the
+    promise counts so."""
+    values = kernel.variable.numpy()
+    axes = kernel.axes_of_a_scale
+    if not promise.grid or len(axes) == values.ndim:
+        return len(np.unique(values))
+    channels = np.moveaxis(values, axes, range(len(axes))).reshape(math.prod(values.shape[axis] for axis in axes), -1)
+    return max(len(np.unique(one)) for one in channels.T)
+
+
+def levels_of(clusters: int) -> int:
+    """Steps on either side of zero of a grid of at most so many values."""
+    return (clusters - 1) // 2
 
 
 def keeping(kernels: Sequence[Kernel], promises: Sequence[WeightPromise]) -> list[Projection]:
@@ -152,14 +205,18 @@ def keeping(kernels: Sequence[Kernel], promises: Sequence[WeightPromise]) -> lis
     found: list[Projection] = []
     if masked:
         found.append(Masks(masked))
-    if shared:
-        values = [kernel.variable.numpy() for kernel, _ in shared]
-        masks = [
-            one != 0.0 if promise.sparsity is not None else None
-            for one, (_, promise) in zip(values, shared, strict=True)
-        ]
-        centroids = [np.unique(one if mask is None else one[mask]) for one, mask in zip(values, masks, strict=True)]
-        found.append(SharedValues([kernel for kernel, _ in shared], centroids, masks))
+    for grid in (False, True):
+        ours = [pair for pair in shared if pair[1].grid == grid]
+        if not ours:
+            continue
+        values = [kernel.variable.numpy() for kernel, _ in ours]
+        masks = [None if pair[1].sparsity is None else one != 0.0 for one, pair in zip(values, ours, strict=True)]
+        rounded = [kernel for kernel, _ in ours]
+        if grid:
+            found.append(Grid(rounded, [levels_of(one.clusters or 0) for _, one in ours], masks))
+        else:
+            centroids = [np.unique(one if mask is None else one[mask]) for one, mask in zip(values, masks, strict=True)]
+            found.append(SharedValues(rounded, centroids, masks))
     return found
 
 
@@ -174,7 +231,7 @@ def still_held(kernels: Sequence[Kernel], promises: Sequence[WeightPromise]) -> 
         zeros = 1.0 - np.count_nonzero(values) / values.size
         if one.sparsity is not None and zeros < one.sparsity - TOLERANCE:
             continue
-        if one.clusters is not None and len(np.unique(values)) > one.clusters:
+        if one.clusters is not None and distinct(kernel, one) > one.clusters:
             continue
         found.append(one)
     return found

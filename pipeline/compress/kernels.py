@@ -15,9 +15,9 @@ from edgedl.core.errors import ConfigError
 if TYPE_CHECKING:
     from edgedl.models import KerasModel
 
-Layout = Literal["inputs-outputs", "outputs-inputs", "depthwise", "table", "other"]
+Layout = Literal["inputs-outputs", "outputs-inputs", "depthwise", "gates", "table", "other"]
 """How a kernel's last two axes lie in Keras: (…, in, out), (…, out, in) of transposed convolutions, (h, w, channels,
-multiplier); a table is looked up, not multiplied."""
+multiplier), (in, gates × units) of recurrent cells; a table is looked up, not multiplied."""
 
 V = TypeVar("V")
 
@@ -41,6 +41,13 @@ class Kernel:
     def shape(self) -> tuple[int, ...]:
         """Keras's."""
         return tuple(int(side) for side in self.variable.shape)
+
+    @property
+    def axes_of_a_scale(self) -> tuple[int, ...]:
+        """The axes over which an int8 file has one scale: all but the output channels', where there are such."""
+        last = len(self.shape) - 1
+        channels = {"inputs-outputs": (last,), "outputs-inputs": (last - 1,), "depthwise": (last - 1, last)}
+        return tuple(axis for axis in range(last + 1) if axis not in channels.get(self.layout, ()))
 
 
 def kernels_of(model: KerasModel) -> tuple[tuple[Kernel, ...], tuple[SkippedLayer, ...]]:
@@ -80,11 +87,7 @@ def _kernels(layer: Any) -> list[tuple[str, Any, Layout]]:
             return []
         prefixes = [""] if len(cells) == 1 else [f"cell{i}/" for i in range(len(cells))]
         names = ("kernel", "recurrent_kernel")
-        return [
-            (p + name, getattr(c, name), "inputs-outputs")
-            for p, c in zip(prefixes, cells, strict=True)
-            for name in names
-        ]
+        return [(p + name, getattr(c, name), "gates") for p, c in zip(prefixes, cells, strict=True) for name in names]
     return _own_kernels(layer)
 
 
@@ -112,7 +115,7 @@ def _own_kernels(layer: Any) -> list[tuple[str, Any, Layout]]:
 def as_matrix(values: NDArray[Any], layout: Layout) -> NDArray[Any] | None:
     """The kernel as TFLite lays it out, (outputs × positions, inputs); None where there are no input channels to go
     along. A copy."""
-    if layout == "inputs-outputs" and values.ndim > 1:
+    if layout in ("inputs-outputs", "gates") and values.ndim > 1:
         return values.transpose(values.ndim - 1, *range(values.ndim - 1)).reshape(-1, values.shape[-2])
     if layout == "outputs-inputs":
         return values.transpose(values.ndim - 2, *range(values.ndim - 2), values.ndim - 1).reshape(-1, values.shape[-1])
@@ -122,7 +125,7 @@ def as_matrix(values: NDArray[Any], layout: Layout) -> NDArray[Any] | None:
 def from_matrix(matrix: NDArray[Any], shape: tuple[int, ...], layout: Layout) -> NDArray[Any]:
     """The inverse of `as_matrix`."""
     last = len(shape) - 1
-    if layout == "inputs-outputs":
+    if layout in ("inputs-outputs", "gates"):
         return matrix.reshape(shape[last], *shape[:last]).transpose(*range(1, last + 1), 0)
     return matrix.reshape(shape[-2], *shape[:-2], shape[-1]).transpose(*range(1, last), 0, last)
 

@@ -76,7 +76,7 @@ def _holder(promise: WeightPromise, weights: Sequence[Stored]) -> Stored | None:
 
 def _compared(promise: WeightPromise, stored: Stored) -> KeptPromise:
     zeros = 1.0 - np.count_nonzero(stored.values) / stored.values.size
-    distinct, per_channel = _distinct(stored, promise.clusters)
+    distinct, per_channel = _distinct(stored, promise)
     kept = zeros < 1.0
     if promise.sparsity is not None:
         kept &= zeros >= promise.sparsity - TOLERANCE
@@ -89,9 +89,10 @@ def _compared(promise: WeightPromise, stored: Stored) -> KeptPromise:
     return KeptPromise(promise, stored.tensor, float(zeros), distinct, per_channel, bool(kept))
 
 
-def _distinct(stored: Stored, clusters: int | None) -> tuple[int, bool]:
+def _distinct(stored: Stored, promise: WeightPromise) -> tuple[int, bool]:
     """Number of distinct values, and whether the largest channel's was counted."""
     whole = len(np.unique(stored.values))
-    if not stored.per_channel or stored.channels is None or clusters is None or whole <= clusters:
+    by_channels = stored.channels is not None and (stored.per_channel or promise.grid)
+    if not by_channels or promise.clusters is None or whole <= promise.clusters:
         return whole, False
     return max(len(np.unique(row)) for row in by_channel(stored)), True

@@ -10,10 +10,15 @@ import pytest
 from tests.pipeline.compress import small_nets as nets
 
 from edgedl.core.errors import ConfigError, ModelError
-from edgedl.pipeline.compress.base import FineTune
+from edgedl.core.files import gzip_size
+from edgedl.pipeline.compress.base import Altered, FineTune
 from edgedl.pipeline.compress.cluster import Cluster
+from edgedl.pipeline.compress.fine_tune import FineTuned
+from edgedl.pipeline.compress.keeping import still_held
+from edgedl.pipeline.compress.kernels import kernels_of
 from edgedl.pipeline.compress.promises import kept_promises
 from edgedl.pipeline.compress.prune import Prune
+from edgedl.pipeline.compress.stored import stored_weights
 from edgedl.pipeline.verbs import as_technique
 
 pytestmark = pytest.mark.tensorflow
@@ -62,6 +67,50 @@ def test_zeros_of_earlier_pruning_stay_and_count(tmp_path: Path) -> None:
     assert all(one.kept for one in kept)
 
 
+def test_on_a_grid_all_channels_of_an_int8_file_hold_the_same_few_codes(tmp_path: Path) -> None:
+    """Each channel has a step of its own, which folding a BatchNorm and quantization to int8 leave as it is."""
+    model = nets.convnet()
+    bench = nets.bench_of(model, tmp_path)
+    made = Cluster(clusters=15, centroids="grid", fine_tune=SHORT).alter(model, bench)
+    full = nets.kernels(made.model)["full/kernel"]
+    steps = np.abs(full).max(axis=(0, 1, 2)) / 7
+    np.testing.assert_allclose(full / steps, np.round(full / steps), atol=1e-4)
+    assert len(np.unique(full)) > 15, "the channels have steps of their own"
+    assert all(one.grid and one.clusters == 15 for one in made.promises)
+    for numbers in (None, nets.INT8):
+        file = nets.exported(made, bench, numbers)
+        assert all(one.distinct <= 15 for one in kept_promises(file, made.promises, bench.base))
+    codes = {one.layer: len(np.unique(one.values)) for one in stored_weights(file, bench.base.layers)}
+    assert codes and all(n <= 15 for n in codes.values()), codes
+    plain = nets.exported(Altered(nets.convnet()), nets.bench_of(nets.convnet(), tmp_path / "plain"), nets.INT8)
+    assert gzip_size(file) < gzip_size(plain)
+
+
+def test_a_grid_is_kept_by_what_comes_after_and_keeps_zeros(tmp_path: Path) -> None:
+    model = nets.convnet()
+    pruned = Prune(sparsity=0.6, fine_tune=None).alter(model, nets.bench_of(model, tmp_path))
+    zeros = {name: values == 0 for name, values in nets.kernels(model).items()}
+    bench = nets.bench_of(model, tmp_path / "grid", pruned.promises)
+    made = Cluster(clusters=9, centroids="grid", fine_tune=SHORT).alter(model, bench)
+    assert all((values == 0)[zeros[name]].all() for name, values in nets.kernels(made.model).items())
+    assert all(one.sparsity is not None and one.sparsity >= 0.59 for one in made.promises)
+    further = nets.bench_of(made.model, tmp_path / "on", made.promises)
+    tuned = FineTuned(fine_tune=SHORT).alter(made.model, further)
+    everything = kernels_of(tuned.model)[0]
+    assert still_held(everything, made.promises) == list(made.promises)
+    assert all(one.kept for one in kept_promises(nets.exported(tuned, further), made.promises, further.base))
+
+
+def test_recurrent_kernels_have_one_step_in_all(tmp_path: Path) -> None:
+    """An int8 LSTM has one scale for each gate's matrix."""
+    model = nets.recurrent()
+    bench = nets.bench_of(model, tmp_path)
+    made = Cluster(clusters=31, centroids="grid", fine_tune=None).alter(model, bench)
+    found = {name: len(np.unique(values)) for name, values in nets.kernels(made.model).items()}
+    recurrent = [n for name, n in found.items() if "recurrent_kernel" in name]
+    assert recurrent and all(n <= 31 for n in recurrent), found
+
+
 def test_weights_may_change_their_cluster_and_the_values_learn(tmp_path: Path) -> None:
     """Trained from nothing with 4 values a kernel, a net learns to read digits."""
     model = nets.mlp()
@@ -91,6 +140,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         ("cluster:clusters=-3", "clusters"),
         ("cluster:layers.point=1", "layers.point.*at least 2 clusters, or 0"),
         ("cluster:centroids=random", "kmeans"),
+        ("cluster:centroids=grid:clusters=2", "at least 3 clusters on a grid"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(words: str, told: str) -> None:
