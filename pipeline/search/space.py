@@ -47,7 +47,7 @@ SLOTS: tuple[Slot, ...] = (
     ),
     Slot("recovery", ("fine-tune", "distill"), frozenset({"loss"})),
     Slot("sparsity", ("prune:sparsity=0.5", "prune:sparsity=0.7", "prune:sparsity=0.85"), frozenset({"gzip"})),
-    Slot("clusters", ("cluster:clusters=32", "cluster:clusters=16"), frozenset({"gzip"})),
+    Slot("clusters", ("cluster:centroids=grid:clusters=31", "cluster:centroids=grid:clusters=15"), frozenset({"gzip"})),
     Slot("ranges", ("qat",), frozenset({"loss"}), formats=("int8",)),
     Slot(
         "format",
