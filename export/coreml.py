@@ -18,7 +18,8 @@ from edgedl.core.model_facts import ModelFacts
 from edgedl.core.provenance import version_of
 from edgedl.export.base import Exporter, ExportSource
 from edgedl.export.coreml_file import MODULE, check_installed, identifier_of, read_package
-from edgedl.export.metadata import ONNX_CONTRACT, ONNX_LAYERS, write_vocabulary
+from edgedl.export.metadata import write_vocabulary
+from edgedl.export.onnx_metadata import ONNX_CONTRACT, ONNX_LAYERS
 from edgedl.export.saved_model import SIGNATURE
 
 

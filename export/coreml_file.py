@@ -16,7 +16,7 @@ from edgedl.core.errors import ModelError, UnavailableError
 from edgedl.core.files import gzip_size
 from edgedl.core.isolation import Limits, run_isolated
 from edgedl.core.model_facts import ModelFacts, OpFacts
-from edgedl.export.metadata import ONNX_CONTRACT, ONNX_LAYERS, read_onnx_contract
+from edgedl.export.onnx_metadata import ONNX_CONTRACT, ONNX_LAYERS, read_onnx_contract
 
 MODULE = "coremltools"
 MANIFEST = "Manifest.json"

@@ -3,7 +3,7 @@
 TFLite: TensorFlow Lite metadata, schema 1.1.0 (tensorflow/tflite-support, metadata_schema.fbs, identifier "M001"), in
 the model's buffer `TFLITE_METADATA`, which Android's and Python's readers of that format understand. It cannot hold
 everything (feature names, resizing, the task), so the whole contract travels beside it as `edgedl.json`; that file
-and the label files are a zip archive behind the flatbuffer. ONNX: `metadata_props`.
+and the label files are a zip archive behind the flatbuffer.
 """
 
 from __future__ import annotations
@@ -14,27 +14,21 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flatbuffers
-import flatbuffers.number_types as types
-from flatbuffers.table import Table
 
 from edgedl.core.artifacts import from_json, to_json
 from edgedl.core.contract import Contract, InputContract, OutputContract
 from edgedl.core.errors import InputError, ModelError
 from edgedl.core.files import write_atomically
-from edgedl.core.tflite_schema import DAMAGE, IDENTIFIER, listed, read_tflite, signature_names, text
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
+from edgedl.core.tflite_schema import DAMAGE, listed, packed, read_tflite, signature_names, text
+from edgedl.export.flatbuffer_tables import Byte, Node, Reader, UInt, node, root, write
 
 BUFFER = "TFLITE_METADATA"
 CONTRACT_FILE = "edgedl.json"
 LABELS_FILE = "labels.txt"
 VOCABULARY_FILE = "vocab.txt"
-ONNX_CONTRACT, ONNX_LAYERS, ONNX_LABELS = "edgedl.contract", "edgedl.layers", "labels"
-ONNX_VOCABULARY = "vocabulary"
 
 
 @dataclass(frozen=True)
@@ -117,128 +111,7 @@ _PARSER_VERSION = "1.0.0"  # the first whose readers know every field written he
 _PARSER_VERSION_OF_TEXT = "1.0.1"  # the first that know a vocabulary
 
 
-@dataclass(frozen=True)
-class _Byte:
-    value: int
-
-
-@dataclass(frozen=True)
-class _UInt:
-    value: int
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A table to write. Values: str, _Byte, _UInt, _Node, or a non-empty list of _Node or of float."""
-
-    fields: tuple[str, ...]
-    values: Mapping[str, Any]
-
-
-def _node(fields: tuple[str, ...], **values: Any) -> _Node:
-    return _Node(fields, {name: value for name, value in values.items() if value not in (None, "", [])})
-
-
-def _write(builder: flatbuffers.Builder, node: _Node) -> int:
-    """Write a table after what it refers to; returns its offset."""
-    offsets = {name: _write_reference(builder, value) for name, value in node.values.items()}
-    builder.StartObject(len(node.fields))
-    for name, value in node.values.items():
-        slot = node.fields.index(name)
-        match value:
-            case _Byte():
-                builder.PrependInt8Slot(slot, value.value, 0)
-            case _UInt():
-                builder.PrependUint32Slot(slot, value.value, 0)
-            case _:
-                builder.PrependUOffsetTRelativeSlot(slot, offsets[name], 0)
-    return builder.EndObject()
-
-
-def _write_reference(builder: flatbuffers.Builder, value: Any) -> int:
-    match value:
-        case str():
-            return builder.CreateString(value)
-        case _Node():
-            return _write(builder, value)
-        case [_Node(), *_]:
-            items = [_write(builder, item) for item in value]
-            builder.StartVector(4, len(items), 4)
-            for item in reversed(items):
-                builder.PrependUOffsetTRelative(item)
-            return builder.EndVector()
-        case list():
-            builder.StartVector(4, len(value), 4)
-            for item in reversed(value):
-                builder.PrependFloat32(item)
-            return builder.EndVector()
-        case _:
-            return 0  # a scalar lies in the table itself
-
-
-class _Reader:
-    """A table to read; an absent field is empty."""
-
-    def __init__(self, fields: tuple[str, ...], table: Table) -> None:
-        self._fields, self._table = fields, table
-
-    def _offset(self, name: str) -> int:
-        return self._table.Offset(4 + 2 * self._fields.index(name))
-
-    def text(self, name: str) -> str:
-        offset = self._offset(name)
-        return text(self._table.String(self._table.Pos + offset)) if offset else ""
-
-    def number(self, name: str) -> int:
-        offset = self._offset(name)
-        return self._table.Get(types.Int8Flags, self._table.Pos + offset) if offset else 0
-
-    def floats(self, name: str) -> tuple[float, ...]:
-        offset = self._offset(name)
-        if not offset:
-            return ()
-        return tuple(float(one) for one in self._table.GetVectorAsNumpy(types.Float32Flags, offset))
-
-    def table(self, name: str, fields: tuple[str, ...]) -> _Reader | None:
-        offset = self._offset(name)
-        if not offset:
-            return None
-        return _Reader(fields, Table(self._table.Bytes, self._table.Indirect(self._table.Pos + offset)))
-
-    def tables(self, name: str, fields: tuple[str, ...]) -> list[_Reader]:
-        offset = self._offset(name)
-        if not offset:
-            return []
-        start = self._table.Vector(offset)
-        places = range(start, start + 4 * self._table.VectorLen(offset), 4)
-        return [_Reader(fields, Table(self._table.Bytes, self._table.Indirect(place))) for place in places]
-
-
-def _root(content: bytes, fields: tuple[str, ...]) -> _Reader:
-    return _Reader(fields, Table(content, int.from_bytes(content[:4], "little")))
-
-
 # --- writing: TFLite ---------------------------------------------------------------------------------------------
-
-
-class _AligningBuilder(flatbuffers.Builder):
-    """Aligns byte vectors to 16, as the TFLite schema demands of buffers (`force_align: 16`) and kernels rely on."""
-
-    def CreateNumpyVector(self, x: Any) -> int:  # noqa: N802 (the library's name)
-        data = x.tobytes()
-        alignment = 16 if x.itemsize == 1 else x.dtype.alignment
-        self.StartVector(x.itemsize, x.size, alignment)
-        self.head -= len(data)
-        self.Bytes[self.head : self.head + len(data)] = data
-        self.vectorNumElems = x.size
-        return self.EndVector()
-
-
-def packed(model: Any) -> bytes:
-    """A parsed TFLite model as a file's content, buffers aligned as LiteRT wants them."""
-    builder = _AligningBuilder(4096)
-    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-    return bytes(builder.Output())
 
 
 def embed_metadata(
@@ -265,11 +138,11 @@ def embed_metadata(
     label_files = _label_files(contract)
     metadata = _metadata_node(parsed, contract, label_files, name=name, description=description, version=version)
     builder = flatbuffers.Builder()
-    builder.Finish(_write(builder, metadata), file_identifier=b"M001")
+    builder.Finish(write(builder, metadata), file_identifier=b"M001")
     _set_buffer(parsed, schema, bytes(builder.Output()))
-    files = {label_files[one.name]: _lines(one.labels) for one in contract.outputs if one.name in label_files}
+    files = {label_files[one.name]: as_lines(one.labels) for one in contract.outputs if one.name in label_files}
     if vocabulary := vocabulary_of(contract):
-        files[VOCABULARY_FILE] = _lines(vocabulary)
+        files[VOCABULARY_FILE] = as_lines(vocabulary)
     files[CONTRACT_FILE] = json.dumps({"contract": to_json(contract), "layers": layers}, ensure_ascii=False)
     return _append_zip(packed(parsed), files)
 
@@ -288,35 +161,35 @@ def vocabulary_of(contract: Contract) -> tuple[str, ...]:
 def write_vocabulary(contract: Contract, folder: Path) -> None:
     """`vocab.txt`, a token a line, beside a file that cannot carry it as apps expect it. Raises OutputError."""
     if vocabulary := vocabulary_of(contract):
-        write_atomically(folder / VOCABULARY_FILE, _lines(vocabulary))
+        write_atomically(folder / VOCABULARY_FILE, as_lines(vocabulary))
 
 
-def _lines(labels: Sequence[str]) -> str:
+def as_lines(labels: Sequence[str]) -> str:
     """One label a line; a line break inside a label becomes a space (`edgedl.json` keeps it)."""
     return "".join(" ".join(label.splitlines()) + "\n" for label in labels)
 
 
 def _metadata_node(
     model: Any, contract: Contract, label_files: Mapping[str, str], *, name: str, description: str, version: str
-) -> _Node:
+) -> Node:
     graph = model.subgraphs[0]
     input_names, output_names = signature_names(model)
     inputs = _in_order(graph, graph.inputs, input_names, {one.name: one for one in contract.inputs}, name)
     outputs = _in_order(graph, graph.outputs, output_names, {one.name: one for one in contract.outputs}, name)
-    return _node(
+    return node(
         _MODEL,
         name=name,
         description=description,
         version=version,
         subgraph_metadata=[
-            _node(
+            node(
                 _SUBGRAPH,
                 input_tensor_metadata=[_input_node(one) for one in inputs],
                 output_tensor_metadata=[_output_node(one, label_files.get(one.name)) for one in outputs],
             )
         ],
         associated_files=[
-            _node(
+            node(
                 _FILE, name=CONTRACT_FILE, description="Inputs, outputs and layers as edgedl recorded them at training"
             )
         ],
@@ -340,42 +213,42 @@ def _in_order(
     return [wanted[name] for name in found]
 
 
-def _input_node(one: InputContract) -> _Node:
+def _input_node(one: InputContract) -> Node:
     bounds = one.raw_range or (None, None)
     low, high = (
         [(bound - mean) / std for mean, std in zip(one.mean, one.std, strict=True)] if bound is not None else []
         for bound in bounds
     )
     is_image = one.content == "image" and len(one.shape) == 3
-    return _node(
+    return node(
         _TENSOR,
         name=one.name,
         description=_input_description(one),
-        content=_node(
+        content=node(
             _CONTENT,
-            content_properties_type=_Byte(_IMAGE_PROPERTIES if is_image else _FEATURE_PROPERTIES),
-            content_properties=_image_node(one) if is_image else _node(()),
+            content_properties_type=Byte(_IMAGE_PROPERTIES if is_image else _FEATURE_PROPERTIES),
+            content_properties=_image_node(one) if is_image else node(()),
         ),
         process_units=[
-            _node(
+            node(
                 _PROCESS_UNIT,
-                options_type=_Byte(_NORMALIZATION_OPTIONS),
-                options=_node(_NORMALIZATION, mean=list(one.mean), std=list(one.std)),
+                options_type=Byte(_NORMALIZATION_OPTIONS),
+                options=node(_NORMALIZATION, mean=list(one.mean), std=list(one.std)),
             )
         ],
-        stats=_node(_STATS, max=high, min=low) if high else None,
-        associated_files=[_node(_FILE, name=VOCABULARY_FILE, description="Tokens, one a line", type=_Byte(_VOCABULARY))]
+        stats=node(_STATS, max=high, min=low) if high else None,
+        associated_files=[node(_FILE, name=VOCABULARY_FILE, description="Tokens, one a line", type=Byte(_VOCABULARY))]
         if one.text is not None
         else None,
     )
 
 
-def _image_node(one: InputContract) -> _Node:
+def _image_node(one: InputContract) -> Node:
     height, width, _ = one.shape
-    return _node(
+    return node(
         _IMAGE,
-        color_space=_Byte(_COLOR_SPACES.get(one.color_space or "", 0)),
-        default_size=_node(_IMAGE_SIZE, width=_UInt(width), height=_UInt(height)),
+        color_space=Byte(_COLOR_SPACES.get(one.color_space or "", 0)),
+        default_size=node(_IMAGE_SIZE, width=UInt(width), height=UInt(height)),
     )
 
 
@@ -394,14 +267,14 @@ def _input_description(one: InputContract) -> str:
     return ", ".join(parts)
 
 
-def _output_node(one: OutputContract, label_file: str | None) -> _Node:
-    labels = _node(_FILE, name=label_file, description="Labels, one a line", type=_Byte(_TENSOR_AXIS_LABELS))
-    return _node(
+def _output_node(one: OutputContract, label_file: str | None) -> Node:
+    labels = node(_FILE, name=label_file, description="Labels, one a line", type=Byte(_TENSOR_AXIS_LABELS))
+    return node(
         _TENSOR,
         name=one.name,
         description=one.content,
-        content=_node(_CONTENT, content_properties_type=_Byte(_FEATURE_PROPERTIES), content_properties=_node(())),
-        stats=_node(_STATS, max=[1.0], min=[0.0]) if one.content == "probabilities" else None,
+        content=node(_CONTENT, content_properties_type=Byte(_FEATURE_PROPERTIES), content_properties=node(())),
+        stats=node(_STATS, max=[1.0], min=[0.0]) if one.content == "probabilities" else None,
         associated_files=[labels] if label_file else None,
     )
 
@@ -445,7 +318,7 @@ def metadata_of(content: bytes, model: Any) -> tuple[TfliteMetadata, tuple[str, 
     described: dict[str, Any] = {}
     if BUFFER in buffers:
         try:
-            described = _describe(_root(buffers[BUFFER], _MODEL), files)
+            described = _describe(root(buffers[BUFFER], _MODEL), files)
         except DAMAGE:
             notes.append("its TFLite metadata is damaged")
     contract, layers = None, ()
@@ -479,7 +352,7 @@ def _zipped_files(content: bytes) -> dict[str, bytes]:
         return {}
 
 
-def _describe(root: _Reader, files: Mapping[str, bytes]) -> dict[str, Any]:
+def _describe(root: Reader, files: Mapping[str, bytes]) -> dict[str, Any]:
     found: dict[str, Any] = {name: root.text(name) for name in ("name", "description", "version", "author", "license")}
     for subgraph in root.tables("subgraph_metadata", _SUBGRAPH)[:1]:
         found["inputs"] = tuple(_tensor(one, files) for one in subgraph.tables("input_tensor_metadata", _TENSOR))
@@ -487,7 +360,7 @@ def _describe(root: _Reader, files: Mapping[str, bytes]) -> dict[str, Any]:
     return found
 
 
-def _tensor(tensor: _Reader, files: Mapping[str, bytes]) -> TensorMetadata:
+def _tensor(tensor: Reader, files: Mapping[str, bytes]) -> TensorMetadata:
     content = tensor.table("content", _CONTENT)
     kind = content.number("content_properties_type") if content else 0
     image = content.table("content_properties", _IMAGE) if content and kind == _IMAGE_PROPERTIES else None
@@ -512,47 +385,7 @@ def _tensor(tensor: _Reader, files: Mapping[str, bytes]) -> TensorMetadata:
 def _converter(content: bytes) -> str:
     """Who converted: "tensorflow 2.21.0", from the converter's own note (conversion_metadata.fbs)."""
     try:
-        environment = _root(content, ("environment", "options")).table("environment", ("tensorflow_version",))
+        environment = root(content, ("environment", "options")).table("environment", ("tensorflow_version",))
         return f"tensorflow {environment.text('tensorflow_version')}" if environment else ""
     except DAMAGE:
         return ""
-
-
-# --- ONNX --------------------------------------------------------------------------------------------------------
-
-
-def embed_onnx_metadata(
-    model: ModelProto,
-    contract: Contract,
-    *,
-    name: str,
-    description: str,
-    layers: tuple[str, ...],
-    version: str,
-) -> None:
-    """Put the contract, the layers and the labels (one a line) into the model's `metadata_props`, in place."""
-    labels = next((one.labels for one in contract.outputs if one.labels), ())
-    properties = {
-        "name": name,
-        "version": version,
-        ONNX_CONTRACT: json.dumps(to_json(contract), ensure_ascii=False),
-        ONNX_LAYERS: json.dumps(layers, ensure_ascii=False),
-    }
-    if labels:
-        properties[ONNX_LABELS] = _lines(labels)
-    if vocabulary := vocabulary_of(contract):
-        properties[ONNX_VOCABULARY] = _lines(vocabulary)
-    kept = {entry.key: entry.value for entry in model.metadata_props} | properties
-    del model.metadata_props[:]
-    for key, value in kept.items():
-        model.metadata_props.add(key=key, value=value)
-    model.doc_string = description
-
-
-def read_onnx_contract(properties: Mapping[str, str]) -> tuple[Contract | None, tuple[str, ...]]:
-    """Contract and layer names from an ONNX model's `metadata_props`; (None, ()) when they hold none."""
-    try:
-        contract = from_json(Contract, json.loads(properties[ONNX_CONTRACT]))
-        return contract, tuple(str(one) for one in json.loads(properties[ONNX_LAYERS]))
-    except (KeyError, ValueError, TypeError, InputError):
-        return None, ()

@@ -122,7 +122,7 @@ def save(model: Any, target: Path, contract: Contract, name: str, layers: tuple[
     """Check the model, describe it, write it."""
     import onnx
 
-    from edgedl.export.metadata import embed_onnx_metadata
+    from edgedl.export.onnx_metadata import embed_onnx_metadata
 
     onnx.checker.check_model(model, full_check=True)
     version = version_of("edgedl") or ""

@@ -15,7 +15,7 @@ from edgedl.core.errors import ModelError
 from edgedl.core.files import gzip_size
 from edgedl.core.model_facts import ModelFacts, OpFacts
 from edgedl.export.layers import layer_of
-from edgedl.export.metadata import ONNX_CONTRACT, ONNX_LAYERS, read_onnx_contract
+from edgedl.export.onnx_metadata import ONNX_CONTRACT, ONNX_LAYERS, read_onnx_contract
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto

@@ -18,7 +18,8 @@ from edgedl.core.errors import ConfigError, ModelError
 from edgedl.core.isolation import run_isolated
 from edgedl.core.noise_schedule import alpha_bars, betas
 from edgedl.export.inference import open_file
-from edgedl.export.metadata import read_metadata, read_onnx_contract
+from edgedl.export.metadata import read_metadata
+from edgedl.export.onnx_metadata import read_onnx_contract
 
 Predict = Callable[[NDArray[np.float32], int], NDArray[Any]]
 """The noise in examples (n, *shape) at step t (from 0)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedl.core.files import write_atomically
-from edgedl.core.tflite_schema import listed, read_tflite, text
-from edgedl.export.metadata import BUFFER, packed
+from edgedl.core.tflite_schema import listed, packed, read_tflite, text
+from edgedl.export.metadata import BUFFER
 
 READ_BY_PEOPLE = {BUFFER, "CONVERSION_METADATA"}
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import keras
 import keras.tree
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -23,28 +21,15 @@ from edgedl.core.artifacts import CarriedOver
 from edgedl.core.errors import ModelError
 from edgedl.models.base import KerasModel
 from edgedl.models.compare import Comparison, compare
-from edgedl.models.layers.activations import KERAS_3
 from edgedl.models.layers.frozen import freeze
 from edgedl.models.layers.hosted import Hosted
+from edgedl.models.twins import FOLLOWED, NoTwinError, StandIn, Walk, copy_weights, make_twin, safe_name
 
 WORST_RANDOM, WORST_EXTREME = 1e-4, 1e-2
 """Relative to the largest output. Rounding in another order of operations stays far below, a wrong twin far above;
 extreme inputs amplify rounding (normalisations, softmax of large logits), and may differ more."""
 
 Keras3Model = Any
-
-
-class _NoTwinError(Exception):
-    """tf_keras has nothing that computes the same; the reason is the message."""
-
-
-@dataclass
-class _Walk:
-    """What is shared by all models of one file: the user's twins, twins of shared layers, what was hosted and why."""
-
-    twins: Mapping[str, type[Any]]
-    made: dict[int, Any]
-    hosted: dict[str, str]
 
 
 def carry_over(
@@ -56,12 +41,12 @@ def carry_over(
     the user's Keras 3 class.
     Raises ModelError when neither road gives a model that answers alike.
     """
-    walk = _Walk(twins or {}, {}, {})
+    walk = Walk(_carry_model, twins or {}, {}, {})
     try:
         carried = _carry_model(model, walk)
         found = compare(model, carried)
         if _differ(found):
-            raise _NoTwinError(f"layer by layer its answers differ by {_told(found)}")
+            raise NoTwinError(f"layer by layer its answers differ by {_told(found)}")
         return carried, _record(version, "layers", found, _words(walk.hosted))
     except Exception as error:  # whatever stands in the way of the walk, the other road is open
         reason = _first_line(error)
@@ -104,22 +89,22 @@ MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 # ── the walk ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _carry_model(model: Keras3Model, walk: _Walk) -> KerasModel:
+def _carry_model(model: Keras3Model, walk: Walk) -> KerasModel:
     if isinstance(model, keras.Sequential):
         graph = model._functional
         if graph is None:
-            raise _NoTwinError(f"{model.name} was never built")
+            raise NoTwinError(f"{model.name} was never built")
     elif isinstance(model, keras.Model) and hasattr(model, "_nodes_by_depth"):
         graph = model
         if "call" in type(model).__dict__ and not type(model).__module__.startswith("keras."):
-            raise _NoTwinError(f"{type(model).__name__} has a call of its own")
+            raise NoTwinError(f"{type(model).__name__} has a call of its own")
     else:
-        raise _NoTwinError(f"{type(model).__name__} is no graph of layers")
+        raise NoTwinError(f"{type(model).__name__} is no graph of layers")
     known: dict[int, Any] = {}
     inputs: list[Any] = []
     for tensor in keras.tree.flatten(graph.inputs):
         layer = tensor._keras_history.operation
-        given = tf_keras.Input(tensor.shape[1:], dtype=str(tensor.dtype), name=_safe(layer.name))
+        given = tf_keras.Input(tensor.shape[1:], dtype=str(tensor.dtype), name=safe_name(layer.name))
         known[id(tensor)] = given
         inputs.append(given)
     nodes = graph._nodes_by_depth
@@ -132,7 +117,7 @@ def _carry_model(model: Keras3Model, walk: _Walk) -> KerasModel:
             known.update(zip(map(id, tensors), tf.nest.flatten(found), strict=True))
     outputs = [known[id(one)] for one in keras.tree.flatten(graph.outputs)]
     produced = [_own_tensor(out, inputs) for out in outputs]
-    return tf_keras.Model(inputs, produced if len(produced) > 1 else produced[0], name=_safe(model.name))
+    return tf_keras.Model(inputs, produced if len(produced) > 1 else produced[0], name=safe_name(model.name))
 
 
 def _own_tensor(output: Any, inputs: list[Any]) -> Any:
@@ -140,7 +125,7 @@ def _own_tensor(output: Any, inputs: list[Any]) -> Any:
     return tf_keras.layers.Activation("linear")(output) if any(output is one for one in inputs) else output
 
 
-def _carry_node(node: Any, known: Mapping[int, Any], walk: _Walk) -> Any:
+def _carry_node(node: Any, known: Mapping[int, Any], walk: Walk) -> Any:
     operation = node.operation
     args, kwargs = node.arguments.args, node.arguments.kwargs
 
@@ -166,10 +151,10 @@ def _carry_node(node: Any, known: Mapping[int, Any], walk: _Walk) -> Any:
         given = {name: there_deep(value, there) for name, value in kwargs.items() if value is not None}
         given = {name: value for name, value in given.items() if not (name == "training" and value is False)}
         if unknown := set(given) - set(call) - {"mask", "training"}:
-            raise _NoTwinError(f"tf_keras's {type(twin).__name__} takes no {', '.join(sorted(unknown))}")
+            raise NoTwinError(f"tf_keras's {type(twin).__name__} takes no {', '.join(sorted(unknown))}")
         found = twin(*there_deep(args, there), **given)
         if shared is None:
-            _copy_weights(operation, twin)
+            copy_weights(operation, twin)
             walk.made[id(operation)] = twin
         after = getattr(operation, "activation", None)
         if isinstance(after, keras.Layer) and isinstance(operation, FOLLOWED):
@@ -193,10 +178,10 @@ def _arithmetic(operation: Any, operands: list[Any]) -> Any:
     if any(getattr(tensor, "_keras_mask", None) is not None for tensor in tensors):
         return None  # an operation ends a mask, a layer would hand it on
     if len(tensors) == 2 and len(tensors[0].shape) == len(tensors[1].shape) and kind in MERGES:
-        return getattr(tf_keras.layers, kind)(name=_safe(operation.name))(tensors)
+        return getattr(tf_keras.layers, kind)(name=safe_name(operation.name))(tensors)
     if len(tensors) == 1 and len(numbers) == 1 and kind in ("Add", "Multiply"):
         scale, offset = (1.0, numbers[0]) if kind == "Add" else (numbers[0], 0.0)
-        return tf_keras.layers.Rescaling(scale, offset, name=_safe(operation.name))(tensors[0])
+        return tf_keras.layers.Rescaling(scale, offset, name=safe_name(operation.name))(tensors[0])
     return None
 
 
@@ -209,7 +194,7 @@ def there_deep(value: Any, there: Callable[[Any], Any]) -> Any:
     return there(value)
 
 
-def _host(node: Any, known: Mapping[int, Any], walk: _Walk, reason: str) -> Any:
+def _host(node: Any, known: Mapping[int, Any], walk: Walk, reason: str) -> Any:
     operation = node.operation
     tensors: list[Any] = []
 
@@ -230,7 +215,7 @@ def _host(node: Any, known: Mapping[int, Any], walk: _Walk, reason: str) -> Any:
     }
     layer = walk.made.get(id(operation))
     if layer is None:
-        layer = Hosted(json.dumps(parts), name=_safe(operation.name))
+        layer = Hosted(json.dumps(parts), name=safe_name(operation.name))
     found = layer(tensors if len(tensors) > 1 else tensors[0])
     if id(operation) not in walk.made:
         if isinstance(operation, keras.Layer):
@@ -239,223 +224,6 @@ def _host(node: Any, known: Mapping[int, Any], walk: _Walk, reason: str) -> Any:
             walk.made[id(operation)] = layer
         walk.hosted[operation.name] = reason
     return found
-
-
-# ── the user's own layers ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-class StandIn(keras.layers.Layer):
-    """A Keras 3 layer that lets its twin in tf_keras do the work, so that a file that names it can be read."""
-
-    twin_class: type[Any]
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(name=config.get("name"))
-        self.twin = self.twin_class.from_config(_flat_dtype(dict(config)))
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        """What the twin gives."""
-        return self.twin(*args, **kwargs)
-
-    def load_own_variables(self, store: Any) -> None:
-        """The file's weights, in order, are the twin's."""
-        self.twin.set_weights([store[str(i)][...] for i in range(len(store.keys()))])
-
-
-def stand_in(twin: type[Any]) -> type[StandIn]:
-    """The Keras 3 class of the same name for a tf_keras layer class. The layer must own its weights itself."""
-    return type(twin.__name__, (StandIn,), {"twin_class": twin})
-
-
-# ── one layer ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-DROPPED = frozenset(
-    ("trainable", "initializer", "lora_rank", "lora_alpha", "quantization_config", "seed", "autocast", "use_cudnn",
-     "flash_attention", "synchronized", "input_length", "batch_input_shape", "sparse", "ragged", "optional")
-)  # fmt: skip
-"""Settings that change no answer of a finished model."""
-
-
-FOLLOWED: tuple[type[Any], ...] = tuple(
-    getattr(keras.layers, name)
-    for name in (
-        "Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose",
-        "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
-    )
-)  # fmt: skip
-"""Layers whose activation comes last, so that a layer as activation can become one of its own."""
-
-
-def make_twin(layer: Any, walk: _Walk) -> Any:
-    """The tf_keras layer of the same name and settings, without weights yet. Raises _NoTwinError."""
-    kind = type(layer)
-    config = dict(layer.get_config())
-    if isinstance(layer, StandIn):
-        return layer.twin
-    if kind.__name__ in walk.twins:
-        return walk.twins[kind.__name__].from_config(_flat_dtype(config))
-    if not kind.__module__.startswith("keras."):
-        raise _NoTwinError(f"the layer class {kind.__name__} has no twin in tf_keras; --custom-objects can name one")
-    if isinstance(layer, keras.layers.Normalization):
-        return _normalization(layer)
-    if isinstance(layer, keras.layers.CategoryEncoding):
-        raise _NoTwinError("tf_keras's CategoryEncoding takes a batch of single numbers for one example")
-    twin: Any = getattr(tf_keras.layers, kind.__name__, None)
-    if twin is None:
-        raise _NoTwinError(f"tf_keras has no {kind.__name__}")
-    return _wrapper(layer, twin, walk) or _plain(layer, twin, walk)
-
-
-def _wrapper(layer: Any, twin: Any, walk: _Walk) -> Any:
-    """The twin of a layer around other layers; None for any other."""
-    if isinstance(layer, keras.layers.Bidirectional):
-        return twin(
-            make_twin(layer.forward_layer, walk),
-            merge_mode=layer.merge_mode,
-            backward_layer=make_twin(layer.backward_layer, walk),
-            name=_safe(layer.name),
-        )
-    if isinstance(layer, keras.layers.TimeDistributed):
-        inner = layer.layer
-        made = _carry_model(inner, walk) if isinstance(inner, keras.Model) else make_twin(inner, walk)
-        return twin(made, name=_safe(layer.name))
-    if isinstance(layer, keras.layers.StackedRNNCells):
-        return twin([make_twin(cell, walk) for cell in layer.cells], name=_safe(layer.name))
-    return None
-
-
-def _plain(layer: Any, twin: Any, walk: _Walk) -> Any:
-    kind, config = type(layer), dict(layer.get_config())
-    takes = _parameters(twin)
-    settings = {key: value for key, value in _renamed(layer, _flat_dtype(config)).items() if not _dropped(key)}
-    if kind is keras.layers.RNN:
-        settings["cell"] = make_twin(layer.cell, walk)
-    defaults = _defaults(kind)
-    for key in set(settings) - takes:
-        if settings[key] not in (None, False) and settings[key] != defaults.get(key):
-            raise _NoTwinError(f"tf_keras's {kind.__name__} has no {key}={settings[key]!r}")
-        del settings[key]
-    settings = {key: _setting(layer, key, value) for key, value in settings.items()}
-    settings["name"] = _safe(layer.name)
-    made = twin(**settings)
-    made.trainable = layer.trainable
-    return made
-
-
-def _dropped(key: str) -> bool:
-    return key in DROPPED or key.endswith("_initializer")
-
-
-def _flat_dtype(config: dict[str, Any]) -> dict[str, Any]:
-    """Without dtype policies: computed in float32, as devices do. A layer whose weights are quantised has no twin."""
-    policy = config.get("dtype")
-    if isinstance(policy, Mapping):
-        name = str(policy.get("config", {}).get("name", "float32"))
-        if "int" in name.split("_", maxsplit=1)[0] or "from" in name:
-            raise _NoTwinError(f"its weights are quantised ({name})")
-        config["dtype"] = name if name == "float64" else "float32"
-    elif policy is not None:
-        config["dtype"] = str(policy)
-    return config
-
-
-def _renamed(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(layer, keras.layers.LeakyReLU):
-        config["alpha"] = config.pop("negative_slope")
-    return config
-
-
-def _setting(layer: Any, key: str, value: Any) -> Any:
-    if key.endswith("activation"):
-        return _activation(layer, key, value)
-    if key.endswith(("_regularizer", "_constraint")) and value is not None:
-        return _penalty(value, tf_keras.regularizers if key.endswith("_regularizer") else tf_keras.constraints)
-    if isinstance(value, Mapping) and "class_name" in value:
-        raise _NoTwinError(f"its {key} is an object, {value['class_name']}")
-    return value
-
-
-def _penalty(value: Any, room: Any) -> Any:
-    kind = getattr(room, str(value.get("class_name")), None) if isinstance(value, Mapping) else None
-    return kind(**value["config"]) if kind else None  # of no meaning to a finished model's answers
-
-
-def _activation(layer: Any, key: str, value: Any) -> Any:
-    function: Any = getattr(layer, key, None)
-    name = value if isinstance(value, str) else getattr(function, "__name__", None)
-    if value is None or name == "linear":
-        return "linear"
-    if isinstance(function, keras.Layer):
-        if key == "activation" and isinstance(layer, FOLLOWED):
-            return "linear"  # the layer follows as one of its own
-        raise _NoTwinError(f"its {key} is a layer")
-    if not str(getattr(function, "__module__", "keras.")).startswith("keras."):
-        raise _NoTwinError(f"its {key} is the function {name}, which is not of Keras")
-    if name in KERAS_3:
-        return KERAS_3[name]
-    if not hasattr(tf_keras.activations, str(name)):
-        raise _NoTwinError(f"tf_keras has no activation {name}")
-    return name
-
-
-def _normalization(layer: Any) -> Any:
-    """With mean and variance as settings: what tf_keras would adapt is fixed."""
-    config = layer.get_config()
-    mean, variance = (np.asarray(keras.ops.convert_to_numpy(one)) for one in (layer.mean, layer.variance))
-    axis = config["axis"]
-    if axis is not None and np.size(axis) > 1:
-        raise _NoTwinError("it normalises over several axes")
-    flat = (float(mean.ravel()[0]), float(variance.ravel()[0])) if axis is None else (mean.ravel(), variance.ravel())
-    return tf_keras.layers.Normalization(
-        axis=cast(Any, axis if axis is None else int(np.ravel(axis)[0])),
-        mean=flat[0],
-        variance=flat[1],
-        invert=config.get("invert", False),
-        name=_safe(layer.name),
-    )
-
-
-def _parameters(kind: type[Any]) -> set[str]:
-    """Names that a layer class takes when it is made; the base class's with them where it passes options on."""
-    found = {"name", "dtype"}
-    for one in kind.__mro__:
-        if "__init__" in vars(one):
-            parameters = inspect.signature(one.__init__).parameters
-            found |= {name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-                break
-        if one is tf_keras.layers.Layer:
-            break
-    return found - {"self"}
-
-
-def _defaults(kind: type[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for one in reversed(kind.__mro__):
-        if "__init__" in vars(one):
-            parameters = inspect.signature(one.__init__).parameters.values()
-            found |= {p.name: p.default for p in parameters if p.default is not p.empty}
-    return found
-
-
-def _copy_weights(layer: Any, twin: Any) -> None:
-    if isinstance(layer, StandIn):
-        return
-    theirs = [] if isinstance(layer, keras.layers.Normalization) else list(layer.weights)
-    mine = list(twin.weights)
-    if len(theirs) != len(mine):
-        raise _NoTwinError(f"it has {len(theirs)} weights, tf_keras's {type(twin).__name__} {len(mine)}")
-    for one, other in zip(mine, theirs, strict=True):
-        if tuple(one.shape) != tuple(other.shape):
-            raise _NoTwinError(
-                f"its weight {other.path} of shape {tuple(other.shape)} is {tuple(one.shape)} in tf_keras"
-            )
-    twin.set_weights([one.numpy() for one in theirs])
-
-
-def _safe(name: str) -> str:
-    """A layer's name that tf_keras, its files and TensorFlow's scopes take."""
-    return "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in name).lstrip("_.-") or "layer"
 
 
 # ── frozen ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -480,7 +248,7 @@ def freeze_model(model: Keras3Model) -> KerasModel:
         return tf.nest.flatten(model.stateless_call(trainable, others, packed, training=False)[0])
 
     specs = [tf.TensorSpec(one.shape, str(one.dtype)) for one in symbolic]
-    return around(freeze(call, specs), specs, [_safe(name) for name in names], None, _safe(model.name))
+    return around(freeze(call, specs), specs, [safe_name(name) for name in names], None, safe_name(model.name))
 
 
 def _nested(model: Keras3Model) -> bool:

@@ -322,7 +322,7 @@ def trained_model(store: RunStore, made: TrainedModel | CompressedModel | None =
 @contextlib.contextmanager
 def open_file(section: ModelFileSection, data: AnyData, out: Path | str | None, seed: int) -> Generator[Work]:
     """A Keras file of the user's, brought into a run folder; with data, judged on its test split."""
-    from edgedl.models.load import identify
+    from edgedl.models.identify import identify
     from edgedl.pipeline.train.stage import import_stage
 
     path = section.file

@@ -9,7 +9,7 @@ from edgedl.core.errors import ModelError
 from edgedl.core.isolation import Limits
 from edgedl.core.store import RunStore
 from edgedl.models import KerasModel
-from edgedl.models.load import content_hash
+from edgedl.models.identify import content_hash
 from edgedl.pipeline.compress.base import Alteration, Bench
 from edgedl.pipeline.compress.distiller import file_behind
 from edgedl.pipeline.data import Splits

@@ -19,7 +19,8 @@ from edgedl.core.errors import ConfigError, DataError
 from edgedl.core.quiet import native_stderr_kept
 from edgedl.core.store import RunStore
 from edgedl.models import Family, KerasModel, ModelFileSection, TransferSection
-from edgedl.models.load import bring_in, content_hash
+from edgedl.models.identify import content_hash
+from edgedl.models.load import bring_in
 from edgedl.models.transfer import set_trainable
 from edgedl.pipeline.data import Splits, balanced_class_weights, evaluation_batches, training_batches
 from edgedl.pipeline.evaluate import Arrays, quality

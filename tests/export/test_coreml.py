@@ -20,7 +20,7 @@ from edgedl.core.isolation import run_isolated
 from edgedl.core.model_facts import ModelFacts
 from edgedl.export import ExportSource, coreml, coreml_file, saved_model
 from edgedl.export.inspect import inspect_file
-from edgedl.export.metadata import read_onnx_contract
+from edgedl.export.onnx_metadata import read_onnx_contract
 from edgedl.export.tflite import FLOAT32
 
 pytestmark = pytest.mark.xdist_group("coreml")  # its files are made once

@@ -8,13 +8,8 @@ import pytest
 
 from edgedl.core.contract import Contract, InputContract, OutputContract
 from edgedl.core.errors import ModelError
-from edgedl.export.metadata import (
-    TensorMetadata,
-    embed_metadata,
-    embed_onnx_metadata,
-    read_metadata,
-    read_onnx_contract,
-)
+from edgedl.export.metadata import TensorMetadata, embed_metadata, read_metadata
+from edgedl.export.onnx_metadata import embed_onnx_metadata, read_onnx_contract
 
 
 def embed(model: bytes, contract: Contract, **changes) -> bytes:

@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedl.core.errors import ModelError
-from edgedl.export.metadata import embed_onnx_metadata
 from edgedl.export.onnx_file import check_onnx_ops, inspect_onnx
+from edgedl.export.onnx_metadata import embed_onnx_metadata
 
 
 def weights(name: str, *shape: int, dtype: str = "float32") -> TensorProto:

@@ -15,7 +15,8 @@ import pytest
 
 from edgedl.core.errors import ModelError
 from edgedl.models import LoadOptions
-from edgedl.models.load import identify, load_any
+from edgedl.models.identify import identify
+from edgedl.models.load import load_any
 
 pytestmark = pytest.mark.tensorflow
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgedl.core.errors import ModelError
-from edgedl.models.load import bring_in, identify, inspect_keras
+from edgedl.models.identify import identify
+from edgedl.models.load import bring_in, inspect_keras
 
 pytestmark = pytest.mark.tensorflow
 
