@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from edgedl.core.artifacts import (
+    MANIFEST,
     Audit,
     CompressedModel,
     ExportedModel,
@@ -278,9 +279,18 @@ def open_model(
     made = model if isinstance(model, (TrainedModel, CompressedModel)) else None
     if made is not None:
         model = made.folder.parent
-    if isinstance(model, (str, Path)) and (Path(model) / RECIPE_FILE).is_file():
-        with open_run(Path(model), data, made) as work:
+    folder = Path(model) if isinstance(model, (str, Path)) else None
+    if folder is not None and (folder / RECIPE_FILE).is_file():
+        with open_run(folder, data, made) as work:
             yield work
+    elif folder is not None and is_run(folder):
+        found = trained_model(RunStore(folder), made)
+        if data is None:
+            with open_store(folder) as store:
+                yield Work(store, found, None, seed, 1)
+        else:
+            with open_file(ModelFileSection(file=found.path(found.model_file)), data, folder, seed, found.name) as work:
+                yield work
     elif isinstance(model, (str, Path, ModelFileSection)):
         section = model if isinstance(model, ModelFileSection) else ModelFileSection(file=Path(model))
         with open_file(section, data, out, seed) as work:
@@ -293,10 +303,15 @@ def open_model(
                 yield work
 
 
+def is_run(folder: Path) -> bool:
+    """Whether an earlier verb wrote the folder. There is no recipe in it where a file was taken without data."""
+    return (folder / RECIPE_FILE).is_file() or next(folder.glob(f"[!.]*/{MANIFEST}"), None) is not None
+
+
 @contextlib.contextmanager
 def open_run(folder: Path, data: AnyData, made: TrainedModel | CompressedModel | None) -> Generator[Work]:
-    """A folder that an earlier verb wrote: the model that `made` is or comes from, else the one last trained or found
-    again; and its own data unless other data is given."""
+    """A folder with a recipe: the model that `made` is or comes from, else the one last trained or found again; and its
+    own data unless other data is given."""
     recipe = read_recipe(folder / RECIPE_FILE)
     with open_store(folder) as store:
         trained = trained_model(store, made)
@@ -320,14 +335,18 @@ def trained_model(store: RunStore, made: TrainedModel | CompressedModel | None =
 
 
 @contextlib.contextmanager
-def open_file(section: ModelFileSection, data: AnyData, out: Path | str | None, seed: int) -> Generator[Work]:
-    """A Keras file of the user's, brought into a run folder; with data, judged on its test split."""
+def open_file(
+    section: ModelFileSection, data: AnyData, out: Path | str | None, seed: int, name: str | None = None
+) -> Generator[Work]:
+    """A Keras file of the user's, brought into a run folder; with data, judged on its test split. name: of the model,
+    the file's unless given."""
     from edgedl.models.identify import identify
     from edgedl.pipeline.train.stage import import_stage
 
     path = section.file
     identify(path)
-    name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in path.stem) or "model"
+    if name is None:
+        name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in path.stem) or "model"
     with open_store(out_folder(out, name)) as store:
         if data is None:
             yield Work(store, import_stage(store, section, name), None, seed, 1)
@@ -414,7 +433,7 @@ def variants_of(model: Path, name: str | None) -> list[CompressedModel | None]:
     name: only this one. Raises ConfigError when there is no such variant.
     """
     newest: dict[str, CompressedModel | None] = {"float32": None}
-    if (model / RECIPE_FILE).is_file():
+    if is_run(model):
         store = RunStore(model)
         trained = trained_model(store).record.content_hash
         variants = [one for one in store.artifacts(CompressedModel) if trained in one.record.parents]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedl.core.errors import ConfigError
+from edgedl.pipeline.begin import RECIPE_FILE
 from edgedl.pipeline.search.budget import Budget, parse_budget
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def search(
     """
     wanted = parse_budget(budget, minimise) if isinstance(budget, str) else budget
     _check(trials, minutes, latency_s)
-    if data is None and isinstance(model, (str, os.PathLike)) and not _is_run(Path(model)):
+    if data is None and isinstance(model, (str, os.PathLike)) and not (Path(model) / RECIPE_FILE).is_file():
         raise ConfigError(
             "a search needs data to train, calibrate and judge with", advice="Give it with --data, e.g. --data npz:FILE"
         )
@@ -71,20 +72,14 @@ def _check(trials: int, minutes: float | None, latency_s: float) -> None:
             raise ConfigError(f"{name} makes no sense", required="more than 0", received=f"{value:g}")
 
 
-def _is_run(path: Path) -> bool:
-    from edgedl.pipeline.begin import RECIPE_FILE
-
-    return (path / RECIPE_FILE).is_file()
-
-
 @contextlib.contextmanager
 def _opened(model: Any, data: Any, out: Path | str | None, seed: int) -> Generator[Work]:
     """The model's run; a copy of it in `out` where the model is a run and that is another place."""
     from edgedl.core.artifacts import TrainedModel
-    from edgedl.pipeline.verbs import open_model
+    from edgedl.pipeline.verbs import is_run, open_model
 
     run = model.folder.parent if isinstance(model, TrainedModel) else None
-    if run is None and isinstance(model, (str, os.PathLike)) and _is_run(Path(model)):
+    if run is None and isinstance(model, (str, os.PathLike)) and is_run(Path(model)):
         run = Path(model)
     if run is not None and out is not None and Path(out).resolve() != run.resolve():
         made = model if isinstance(model, TrainedModel) else None
@@ -97,7 +92,6 @@ def _copied(run: Path, out: Path, made: TrainedModel | None) -> Path:
     """The run's recipe and trained model in another folder, so that two processes search at once."""
     from edgedl.core.files import output_errors
     from edgedl.core.store import RunStore
-    from edgedl.pipeline.begin import RECIPE_FILE
     from edgedl.pipeline.verbs import trained_model
 
     trained = trained_model(RunStore(run), made)
@@ -108,6 +102,6 @@ def _copied(run: Path, out: Path, made: TrainedModel | None) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(trained.folder, partial)
             partial.replace(out / trained.folder.name)
-        if not (out / RECIPE_FILE).exists():
+        if (run / RECIPE_FILE).is_file() and not (out / RECIPE_FILE).exists():
             shutil.copyfile(run / RECIPE_FILE, out / RECIPE_FILE)
     return out

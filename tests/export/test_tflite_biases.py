@@ -33,6 +33,7 @@ def answer(path: Path, x: Any) -> Any:
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_equal_biases_keep_their_values_in_int16x8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = two_layers_with_equal_biases()

@@ -133,6 +133,7 @@ def test_a_finished_run_is_read_back(tiny_run: Run) -> None:
     assert load_run(tiny_run.folder).verdicts == tiny_run.verdicts
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(tiny_run: Run, tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
     other = edgedl.run(tiny_recipe | {"profile": {"devices": []}, "compress": ["int8"]}, out=tmp_path / "other")
     for format in ("tflite", "onnx"):

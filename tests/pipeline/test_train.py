@@ -138,6 +138,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     return edgedl.train(SLOW_RECIPE, out=tmp_path_factory.mktemp("uninterrupted"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "epochs"), [(signal.SIGKILL, 1), (signal.SIGINT, 3)])
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     tmp_path: Path, uninterrupted: TrainedModel, number: signal.Signals, epochs: int

@@ -74,6 +74,17 @@ def test_compress_export_and_their_variants(cli: Cli, run: Path) -> None:
     cli("export", run, "--variant", "int9").refused("no variant 'int9'", "int8")
 
 
+def test_a_file_compressed_without_data_is_exported_and_compressed_further(cli: Cli, run: Path) -> None:
+    shutil.copyfile(next(run.glob("train-*/model.keras")), "mine.keras")
+    cli("compress", "mine.keras", "--method", "dynamic-range", "--out", "bare", "--quiet")
+    said = cli("export", "bare", "--variant", "dynamic-range", "--json")
+    assert [one["precision"] for one in said.content] == ["dynamic-range"]
+    cli("compress", "bare", "--method", "int8", "--out", "bare").refused("int8 needs data")
+    (made,) = cli("compress", "bare", "--method", "int8", "--data", run, "--json").content
+    assert made["quality"] is not None
+    assert Path(made["folder"]).parent == Path("bare")
+
+
 def test_export_knows_which_model_a_variant_came_from(cli: Cli, run: Path, recipe_file: Path) -> None:
     """Another model trained in the same folder does not take the variants of the first along."""
     first = cli("train", recipe_file, "--out", run, "--json").content["record"]["content_hash"]

@@ -109,6 +109,7 @@ def model_of(run: TrainedModel) -> Any:
     return load_keras(run.path(run.model_file))
 
 
+@pytest.mark.slow
 def test_half_of_the_macs_in_two_steps_then_int8(run: TrainedModel) -> None:
     made = edgedl.compress(
         run, "prune-channels:steps=2:fine_tune.epochs=6:fine_tune.learning_rate=0.003:fine_tune.control=false+int8"

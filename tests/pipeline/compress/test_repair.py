@@ -89,6 +89,7 @@ def test_mixed_within_a_limit_takes_as_few_layers_as_it_needs(bad: Path) -> None
     assert verified.passed, verified.failures
 
 
+@pytest.mark.slow
 def test_equalisation_repairs_what_bad_scales_ruined(bad: Path) -> None:
     found = compressed(bad, "int8:repair.max_loss=1")
     first = found.tried[0]
