@@ -34,8 +34,16 @@ class Section(BaseModel):
             known = {field.alias or name for name, field in cls.model_fields.items()}
             for key in cast(Mapping[object, object], data):
                 if key not in known:
-                    raise PydanticCustomError("unknown_key", "{message}", {"message": unknown(str(key), known)})
+                    raise sentence(unknown(str(key), known))
         return cast(object, data)
+
+
+SENTENCE = "sentence"
+
+
+def sentence(message: str) -> PydanticCustomError:
+    """What a validator raises when its message says it all, without "required … received …"."""
+    return PydanticCustomError(SENTENCE, "{message}", {"message": message})
 
 
 def unknown(key: str, known: set[str], *, what: str = "key") -> str:
@@ -69,10 +77,10 @@ def check(kind: type[S] | Any, data: object, *, source: str, root: Path | None =
 
 def _config_error(error: ValidationError, data: object, source: str) -> ConfigError:
     # The last error of a union is the one of the alternative that got furthest.
-    details = max(error.errors(), key=lambda one: (one["type"] == "unknown_key", len(one["loc"])))
+    details = max(error.errors(), key=lambda one: (one["type"] == SENTENCE, len(one["loc"])))
     where = ".".join(_path(details, data))
     prefix = f"{source}: {where}: " if where else f"{source}: "
-    if details["type"] == "unknown_key":
+    if details["type"] == SENTENCE:
         return ConfigError(prefix + details["msg"])
     if details["type"] == "union_tag_invalid":
         context = details.get("ctx", {})

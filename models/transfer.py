@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from pydantic_core import PydanticCustomError
 
-from edgedl.core.config import InputPath, Section
+from edgedl.core.config import InputPath, Section, sentence
 from edgedl.core.contract import InputContract
 from edgedl.core.errors import DataError, ModelError
 from edgedl.models.base import Head, KerasModel, KerasTensor, LoadOptions
@@ -85,7 +84,7 @@ class Transfer(LoadOptions):
         elif self.unfreeze is not None and not self.freeze:
             message = "`unfreeze` needs `freeze: true`: what was never frozen cannot be unfrozen"
         if message:
-            raise PydanticCustomError("unknown_key", "{message}", {"message": message})
+            raise sentence(message)
         return self
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
-from edgedl.core.config import InputPath, Section, apply_settings, check, read_yaml
+from edgedl.core.config import InputPath, Section, apply_settings, check, read_yaml, sentence
 from edgedl.models import FamilyConfig, ModelFileSection, TransferSection
 from edgedl.pipeline.audit.config import AuditConfig, audit_section
 from edgedl.pipeline.compress import TechniqueConfig
@@ -194,7 +193,7 @@ class Recipe(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             message = f"two variants are called '{twice[0]}'; give one of them a `name`"
-            raise PydanticCustomError("unknown_key", "{message}", {"message": message})
+            raise sentence(message)
         return self
 
 

@@ -25,6 +25,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import AlteredModel, SkippedLayer, TrainedModel, WeightPromise
+from edgedl.core.config import sentence
 from edgedl.core.errors import ModelError
 from edgedl.core.files import gzip_size
 from edgedl.core.isolation import Limits
@@ -64,7 +65,7 @@ class Cluster(Alteration):
     @model_validator(mode="after")
     def _grid_has_zero(self) -> Cluster:
         if self.centroids == "grid" and 2 in (self.clusters, *self.layers.values()):
-            raise PydanticCustomError("clusters", "at least 3 clusters on a grid: zero, and one on either side")
+            raise sentence("a grid needs at least 3 clusters: zero, and one on either side")
         return self
 
     def alter(self, model: KerasModel, bench: Bench) -> Altered:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
+from edgedl.core.config import sentence
 from edgedl.models import Family, FamilyConfig
 from edgedl.pipeline.compress.base import Alteration, Altered, Bench
 from edgedl.pipeline.compress.distillation import Distillation, KerasFile
@@ -64,11 +64,9 @@ class Distill(Distillation, Alteration):
     @model_validator(mode="after")
     def _trains(self) -> Distill:
         if self.fine_tune is None:
-            raise PydanticCustomError("unknown_key", "distillation is training: fine_tune cannot be null")
+            raise sentence("distillation is training: fine_tune cannot be null")
         if self.fine_tune.distill is not None:
-            raise PydanticCustomError(
-                "unknown_key", "distill has its settings beside fine_tune, not in fine_tune.distill"
-            )
+            raise sentence("distill has its settings beside fine_tune, not in fine_tune.distill")
         return self
 
     def alter(self, model: KerasModel, bench: Bench) -> Altered:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import Quantization
+from edgedl.core.config import sentence
 from edgedl.pipeline.compress.base import Calibration, Conversion, Converted, Scheme
 from edgedl.pipeline.compress.repair.settings import Repair
 
@@ -46,9 +46,7 @@ class Int8(Scheme):
     @model_validator(mode="after")
     def _repairs_know_the_scales(self) -> Int8:
         if self.repair is not None and self.dense_scales != "per-channel" and self.repair.repairs != ("equalise",):
-            raise PydanticCustomError(
-                "dense_scales", "with scales per tensor the only repair is equalise: repair.repairs=[equalise]"
-            )
+            raise sentence("with scales per tensor the only repair is equalise: repair.repairs=[equalise]")
         return self
 
     def convert(self, job: Conversion, target: Path) -> Converted:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
-from pydantic_core import PydanticCustomError
 
 from edgedl.core.artifacts import SkippedLayer, TrainedModel, WeightPromise
+from edgedl.core.config import sentence
 from edgedl.core.errors import ConfigError, ModelError
 from edgedl.core.isolation import Limits
 from edgedl.pipeline.compress.base import Alteration, Altered, Bench, FineTune
@@ -87,7 +87,7 @@ class Prune(Alteration):
         elif self.initial_sparsity > self.sparsity:
             message = "initial_sparsity is above sparsity"
         if message:
-            raise PydanticCustomError("pattern", "{message}", {"message": message})
+            raise sentence(message)
         return self
 
     def alter(self, model: KerasModel, bench: Bench) -> Altered:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Discriminator
-from pydantic_core import PydanticCustomError
 
+from edgedl.core.config import sentence
 from edgedl.pipeline.data.audio_folder import AudioFolder
 from edgedl.pipeline.data.augment import Augment
 from edgedl.pipeline.data.base import (
@@ -69,7 +69,7 @@ def _known_source(section: object) -> object:
         known = [name for kind in get_args(_Sources) for name in get_args(kind.model_fields["source"].annotation)]
         if name not in known:
             hint = f"did you mean '{near}'?" if (near := nearest(name, known)) else f"known: {', '.join(known)}"
-            raise PydanticCustomError("unknown_key", "{message}", {"message": f"no data source '{name}' ({hint})"})
+            raise sentence(f"no data source '{name}' ({hint})")
     return section
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
-from pydantic_core import PydanticCustomError
 
+from edgedl.core.config import sentence
 from edgedl.core.errors import ModelError
 from edgedl.pipeline.compress.base import Alteration, Altered, Bench, FineTune
 from edgedl.pipeline.compress.channels.graph import Couplings
@@ -55,7 +55,7 @@ class PruneChannels(Alteration):
     def _steps_fit(self) -> PruneChannels:
         if self.fine_tune is not None and self.fine_tune.epochs < self.steps:
             message = f"{self.steps} steps need at least {self.steps} epochs of fine_tune, not {self.fine_tune.epochs}"
-            raise PydanticCustomError("unknown_key", "{message}", {"message": message})
+            raise sentence(message)
         return self
 
     def alter(self, model: KerasModel, bench: Bench) -> Altered:

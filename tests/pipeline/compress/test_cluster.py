@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         ("cluster:clusters=-3", "clusters"),
         ("cluster:layers.point=1", "layers.point.*at least 2 clusters, or 0"),
         ("cluster:centroids=random", "kmeans"),
-        ("cluster:centroids=grid:clusters=2", "at least 3 clusters on a grid"),
+        ("cluster:centroids=grid:clusters=2", "a grid needs at least 3 clusters"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(words: str, told: str) -> None:
