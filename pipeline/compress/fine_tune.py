@@ -43,14 +43,12 @@ def fine_tune(
     tune: FineTune,
     *,
     callbacks: Sequence[Any] = (),
-    trainee: KerasModel | None = None,
     keep: bool = True,
 ) -> tuple[Mapping[str, float], ...]:
     """Train `model` in place with the loss of its task; one mapping (loss, metrics, seconds) an epoch.
 
     Weights of the last epoch are kept: schedules of pruning and fake quantization end there. callbacks: of tf_keras.
-    trainee: a model already compiled by the caller around `model`, with a training step of its own; it gets the same
-    batches. keep: keep what earlier steps promised of the weights (zeros, shared values). tune.distill: a teacher's
+    keep: keep what earlier steps promised of the weights (zeros, shared values). tune.distill: a teacher's
     answers are learnt too. Raises ConfigError where the task's data, ModelError where the teacher does not fit or
     nothing can be trained.
     """
@@ -61,11 +59,11 @@ def fine_tune(
             advice="The number formats (int8, dynamic-range, float16 …) need none",
         )
     with _frozen_norms(model) if tune.batch_norm == "freeze" else contextlib.nullcontext():
-        return _train(model, bench, tune, callbacks, trainee, keep)
+        return _train(model, bench, tune, callbacks, keep)
 
 
 def _train(
-    model: KerasModel, bench: Bench, tune: FineTune, callbacks: Sequence[Any], trainee: KerasModel | None, keep: bool
+    model: KerasModel, bench: Bench, tune: FineTune, callbacks: Sequence[Any], keep: bool
 ) -> tuple[Mapping[str, float], ...]:
     from edgedl.pipeline.compress.distiller import make_distiller
     from edgedl.pipeline.tasks import TASKS
@@ -76,13 +74,11 @@ def _train(
     contract = bench.base.contract
     rules = TASKS[contract.task]
     config = training_config(bench, tune)
-    step = trainee
-    if step is None:
-        step = model if rules.trainee is None else rules.trainee(model, bench.recipe.model, contract)
-        logits = contract.outputs[0].content == "logits"
-        rate = compile_model(step, config, bench.data, rules, from_logits=logits)
-        if tune.distill is not None:
-            step = make_distiller(model, tune.distill, bench, lambda: build_optimizer(config.optimizer, rate))
+    step = model if rules.trainee is None else rules.trainee(model, bench.recipe.model, contract)
+    logits = contract.outputs[0].content == "logits"
+    rate = compile_model(step, config, bench.data, rules, from_logits=logits)
+    if tune.distill is not None:
+        step = make_distiller(model, tune.distill, bench, lambda: build_optimizer(config.optimizer, rate))
     batches, validation, steps = batches_for(config, bench.data, rules, seed=bench.seed)
     rows = Rows()
     kept = _keeping(model, bench) if keep else []

@@ -49,20 +49,17 @@ def altered(one: Distill, bench: Bench) -> Any:
 # --- learning --------------------------------------------------------------------------------------------------------
 
 
-def test_a_step_is_traced_once_and_its_loss_is_the_weighted_sum(bench: Bench):
-    import tf_keras
+def test_a_step_is_traced_once_and_its_loss_is_the_weighted_sum(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    from edgedl.pipeline.compress import distiller as module
+    from edgedl.pipeline.compress.fine_tune import fine_tune
 
-    from edgedl.pipeline.compress.distiller import make_distiller
-    from edgedl.pipeline.compress.fine_tune import fine_tune, training_config
-    from edgedl.pipeline.tasks import TASKS
-    from edgedl.pipeline.train.stage import compile_model
-
-    model = _student(bench, filters=[4, 8])
+    made: list[Any] = []
+    make = module.make_distiller
+    monkeypatch.setattr(module, "make_distiller", lambda *given: made.append(make(*given)) or made[-1])
     settings = Distillation(alpha=0.3, features="auto", feature_weight=2.0, attention="auto", attention_weight=5.0)
-    tune = FineTune(epochs=2, learning_rate=1e-3)
-    compile_model(model, training_config(bench, tune), bench.data, TASKS["classification"], from_logits=False)
-    distiller = make_distiller(model, settings, bench, tf_keras.optimizers.Adam)
-    history = fine_tune(model, bench, tune, trainee=distiller)
+    tune = FineTune(epochs=2, learning_rate=1e-3, distill=settings)
+    history = fine_tune(_student(bench, filters=[4, 8]), bench, tune)
+    (distiller,) = made
     assert distiller.train_tf_function.experimental_get_tracing_count() == 1
     for row in history:
         wanted = 0.7 * row["hard"] + 0.3 * row["soft"] + 2.0 * row["features"] + 5.0 * row["attention"]
