@@ -51,7 +51,7 @@ from edgedl.core.artifacts.saving import (
     to_json,
 )
 from edgedl.core.artifacts.trained import CarriedOver, SplitRecord, TrainedModel
-from edgedl.core.artifacts.verdict import Finding, Outcome, Verdict
+from edgedl.core.artifacts.verdict import Finding, OpChange, Outcome, Verdict
 
 __all__ = [
     "A",
@@ -81,6 +81,7 @@ __all__ = [
     "Memory",
     "ModelLatency",
     "Obtained",
+    "OpChange",
     "OpCost",
     "Outcome",
     "OutputParity",

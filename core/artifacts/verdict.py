@@ -31,12 +31,46 @@ class Finding:
     obtained: Obtained = "measured"
 
 
+@dataclass(frozen=True)
+class OpChange:
+    """One op in which two files differ.
+
+    kind: in the new file alone, in the old one alone, or in both. old_index, new_index: in the files. old_cost,
+    new_cost: in `unit` for one inference, None where the op is not there or the device told nothing of it. differs:
+    what is not the same, besides the cost. macs, weight_bytes: how many more than before.
+    """
+
+    kind: Literal["new", "gone", "changed"]
+    op: str
+    layer: str | None
+    old_index: int | None
+    new_index: int | None
+    old_cost: float | None
+    new_cost: float | None
+    unit: Literal["us", "instructions", "cycles", "MACs"] | None
+    differs: tuple[str, ...]
+    macs: int
+    weight_bytes: int
+    obtained: Obtained
+
+    @property
+    def added(self) -> float:
+        """What it costs more than before; 0 where no cost is known."""
+        return (self.new_cost or 0.0) - (self.old_cost or 0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Artifact):
-    """The answer of `check`: the worst of its findings (regressed, then inconclusive, improved, pass)."""
+    """The answer of `check`: the worst of its findings (regressed, then inconclusive, improved, pass).
+
+    explanation: the ops in which the files differ, where a figure regressed or improved; the largest difference first.
+    op_counts: "+2 DEQUANTIZE", where there are more or fewer of a kind.
+    """
 
     new: str
     old: str
     outcome: Outcome
     findings: tuple[Finding, ...]
     latency: LatencyReport | None = None
+    explanation: tuple[OpChange, ...] = ()
+    op_counts: str = ""

@@ -24,6 +24,9 @@ def command(
     budget_s: Annotated[float, typer.Option("--budget-s", help="Seconds of sampling, at most.", min=0.5)] = 30.0,
     threads: Threads = 1,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the verdict as JUnit XML.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the verdict for a pull request's comment.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -32,7 +35,7 @@ def command(
     with output(as_json, quiet) as say:
         from edgedl.core.artifacts import to_json
         from edgedl.core.files import write_atomically
-        from edgedl.pipeline.check import exit_code, to_junit
+        from edgedl.pipeline.check import exit_code, explanation_in_words, to_junit, to_markdown
         from edgedl.pipeline.verbs import check
 
         verdict = check(
@@ -49,10 +52,14 @@ def command(
         )
         if junit is not None:
             write_atomically(junit, to_junit(verdict))
+        if markdown is not None:
+            write_atomically(markdown, to_markdown(verdict))
         say.data(to_json(verdict))
         say.line(f"{verdict.outcome}: {verdict.new} against {verdict.old}")
         for finding in verdict.findings:
             say.line(f"  {finding.what}: {finding.outcome}: {finding.sentence}")
+        for line in explanation_in_words(verdict):
+            say.line(f"  where: {line}")
         raise typer.Exit(exit_code(verdict))
 
 

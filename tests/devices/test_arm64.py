@@ -16,7 +16,7 @@ from edgedl.core.errors import ExitCode, ModelError, UnavailableError
 from edgedl.devices import SamplingPlan, find_device
 from edgedl.devices.arm64 import emulator, estimate, profiles, setup
 from edgedl.devices.arm64.device import device
-from edgedl.pipeline.check import judge_latency
+from edgedl.pipeline.check.judge import judge_latency
 
 RESNET = "mlperf_tiny/image_classification/trained_models/pretrainedResnet_quant.tflite"
 

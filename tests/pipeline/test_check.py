@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,6 +17,7 @@ from edgedl.core.artifacts import (
     Conditions,
     LatencyReport,
     ModelLatency,
+    OpCost,
     Outcome,
     Quality,
     QualityChange,
@@ -22,20 +26,15 @@ from edgedl.core.artifacts import (
     Verdict,
 )
 from edgedl.core.errors import ConfigError, ModelError
-from edgedl.core.model_facts import ModelFacts, ModelFile
+from edgedl.core.model_facts import ModelFacts, ModelFile, OpFacts
 from edgedl.core.statistics import Interval, paired_difference, wilson
 from edgedl.devices.sampling import FIRST_LOOK, LOOK_LEVEL, LOOKS, planned_looks
-from edgedl.pipeline.check import (
-    check,
-    exit_code,
-    judge_accuracy,
-    judge_latency,
-    judge_size,
-    latency_outcome,
-    require_same_interface,
-    to_junit,
-    worst,
-)
+from edgedl.pipeline.check import check, exit_code, explanation_in_words, to_junit, to_markdown
+from edgedl.pipeline.check.explain import explain, op_counts_in_words
+from edgedl.pipeline.check.interface import require_same_interface
+from edgedl.pipeline.check.judge import judge_accuracy, judge_latency, judge_size, latency_outcome
+from edgedl.pipeline.check.outcome import worst
+from edgedl.pipeline.check.words import change_in_words
 
 # --- latency, from synthetic samples -----------------------------------------------------------------------------
 
@@ -253,6 +252,76 @@ def test_a_planted_slowdown_is_found(planted: Verdict):
     assert exit_code(planted) == 1
     assert planted.latency is not None
     assert planted.latency.stopped == "precise enough"
+
+
+def test_the_ops_that_were_added_are_named_with_their_costs(planted: Verdict):
+    added = [one for one in planted.explanation if one.kind == "new"]
+    assert [one.op for one in added] == ["FULLY_CONNECTED"] * 4
+    assert planted.op_counts == "+4 FULLY_CONNECTED"
+    assert all(one.new_cost and one.unit == "us" and one.obtained == "measured" for one in added)
+    lines = explanation_in_words(planted)
+    assert lines[0] == "ops: +4 FULLY_CONNECTED"
+    assert any(re.fullmatch(r"FULLY_CONNECTED of dense_\d+: is new; \+[\d.]+ µs, measured", line) for line in lines)
+    said = to_markdown(planted)
+    assert said.startswith("### ❌ edgedl check: regressed\n")
+    assert planted.findings[0].sentence in said
+    assert "- ops: +4 FULLY_CONNECTED" in said
+
+
+def facts_of(*ops: tuple[str, str | None, str]) -> ModelFacts:
+    found = tuple(
+        OpFacts(i, op, f"t{i}", layer, precision, (1, 8), 64, 8, 32) for i, (op, layer, precision) in enumerate(ops)
+    )
+    return ModelFacts("a.tflite", "tflite", 1, 1, (), (), found, 8, 64, "int8")
+
+
+def test_an_op_put_in_between_moves_no_other():
+    old = facts_of(
+        ("CONV_2D", "a", "int8"), ("RELU", None, "int8"), ("CONV_2D", "b", "int8"), ("SOFTMAX", None, "int8")
+    )
+    new = facts_of(
+        ("CONV_2D", "a", "int8"),
+        ("DEQUANTIZE", None, "float32"),
+        ("RELU", None, "float32"),
+        ("QUANTIZE", None, "int8"),
+        ("CONV_2D", "b", "int8"),
+        ("SOFTMAX", None, "int8"),
+    )
+    found = explain(old, new)
+    assert {(one.kind, one.op) for one in found} == {("new", "DEQUANTIZE"), ("new", "QUANTIZE"), ("changed", "RELU")}
+    (relu,) = (one for one in found if one.op == "RELU")
+    assert relu.differs == ("precision int8 → float32",)
+    assert (relu.old_index, relu.new_index) == (1, 2)
+    assert op_counts_in_words(old, new) == "+1 DEQUANTIZE, +1 QUANTIZE"
+    assert explain(old, old) == ()
+    back = explain(new, old)
+    assert {(one.kind, one.op) for one in back} == {("gone", "DEQUANTIZE"), ("gone", "QUANTIZE"), ("changed", "RELU")}
+
+
+def test_layers_under_other_names_are_matched_by_their_kind():
+    """A model that was built anew has other names; its ops are the same all the same."""
+    old = facts_of(*((kind, f"conv2d_{i}", "int8") for i, kind in enumerate(("CONV_2D", "ADD", "CONV_2D"))))
+    new = facts_of(*((kind, f"conv2d_{i + 7}", "int8") for i, kind in enumerate(("CONV_2D", "ADD", "CONV_2D"))))
+    assert explain(old, new) == ()
+
+
+def costs(values: Sequence[float], unit: Literal["us", "instructions"]) -> ModelLatency:
+    total = sum(values)
+    ops = tuple(OpCost(i, "CONV_2D", None, value, unit, value / total) for i, value in enumerate(values))
+    return ModelLatency("a.tflite", "", 1, "", ops)
+
+
+def test_costs_come_with_the_largest_difference_first_and_small_times_are_noise():
+    files = facts_of(*(("CONV_2D", f"c{i}", "int8") for i in range(7)))
+    times = [10.0, 50.0, 30.0, 10.0, 20.0, 20.0, 20.0]
+    slower = [10.1, 49.9, 45.0, 15.0, 20.1, 19.9, 20.0]
+    session = replace(report_of(1.0, 0.0), models=(costs(times, "us"), costs(slower, "us")))
+    assert [(one.layer, one.added) for one in explain(files, files, session)] == [("c2", 15.0), ("c3", 5.0)]
+    busy = (costs(times, "us"), costs([1.4 * one for one in slower], "us"))
+    assert [one.layer for one in explain(files, files, replace(session, models=busy))] == ["c2", "c3"]
+    counted = (costs(times, "instructions"), costs([10.5, *times[1:]], "instructions"))
+    (change,) = explain(files, files, replace(session, models=counted, obtained="emulated"))
+    assert change_in_words(change) == "CONV_2D of c0: 10 → 10.5 instructions (+5.0 %), emulated"
 
 
 def test_junit_tells_it_to_the_build_server(planted: Verdict):
