@@ -22,8 +22,9 @@ from edgedl.core.artifacts import from_json, to_json
 from edgedl.core.contract import Contract, InputContract, OutputContract
 from edgedl.core.errors import InputError, ModelError
 from edgedl.core.files import write_atomically
-from edgedl.core.tflite_schema import DAMAGE, listed, packed, read_tflite, signature_names, text
+from edgedl.core.tflite_schema import DAMAGE, listed, read_tflite, signature_names, text
 from edgedl.export.flatbuffer_tables import Byte, Node, Reader, UInt, node, root, write
+from edgedl.export.tflite_packing import packed
 
 BUFFER = "TFLITE_METADATA"
 CONTRACT_FILE = "edgedl.json"

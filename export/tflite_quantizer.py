@@ -18,9 +18,10 @@ from edgedl.core.artifacts import Quantization
 from edgedl.core.contract import Contract
 from edgedl.core.errors import ModelError
 from edgedl.core.isolation import DEFAULT_LIMITS, Limits, run_isolated
-from edgedl.core.tflite_schema import listed, packed, read_tflite, text
+from edgedl.core.tflite_schema import listed, read_tflite, text
 from edgedl.export.tflite import converted, converter_error, converter_for, write_tflite
 from edgedl.export.tflite_biases import separate_biases
+from edgedl.export.tflite_packing import packed
 
 Ranges: TypeAlias = Mapping[str, tuple[float, float]]
 """Tensor name → smallest and largest value that its integers stand for."""

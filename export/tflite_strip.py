@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedl.core.files import write_atomically
-from edgedl.core.tflite_schema import listed, packed, read_tflite, text
+from edgedl.core.tflite_schema import listed, read_tflite, text
 from edgedl.export.metadata import BUFFER
+from edgedl.export.tflite_packing import packed
 
 READ_BY_PEOPLE = {BUFFER, "CONVERSION_METADATA"}
 

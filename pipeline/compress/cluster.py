@@ -157,11 +157,13 @@ class Cluster(Alteration):
 
         promises = model.promises if isinstance(model, AlteredModel) else ()
         grids = {one.layer: one.grid for one in promises if one.clusters is not None}
-        saved = 0
+        saved, codes = 0, 0
         for one in stored_weights(path, model.layers):
             if one.layer not in grids:
                 continue
             grid = grids[one.layer]
+            if not grid and one.per_channel and one.values.dtype.kind != "f":
+                codes = max(codes, len(np.unique(one.values)))
             by_channels = one.channels is not None and (one.per_channel or grid)
             rows = by_channel(one) if by_channels else one.values.reshape(1, -1)
             counts = [len(np.unique(row)) for row in rows]
@@ -170,11 +172,15 @@ class Cluster(Alteration):
             packed = math.ceil(one.values.size * bits / 8) + codebooks * one.values.itemsize
             saved += max(0, one.values.nbytes - packed)
         raw = path.stat().st_size
-        return (
+        said = (
             f"shared values: {raw:,} B, as without clustering, and {gzip_size(path):,} B gzipped (measured): smaller "
             f"only when compressed; with indices and codebooks it would take {raw - saved:,} B (estimated: no runtime "
-            "here reads them)",
+            "here reads them)"
         )
+        if codes <= self.clusters:
+            return (said,)
+        lost = f"shared values: {codes} codes in one kernel, as int8 scales every channel by its own factor"
+        return said, f"{lost}; `cluster:centroids=grid` keeps them the same in all channels"
 
 
 def _zeros_counted(promise: WeightPromise, kernel: Kernel) -> WeightPromise:

@@ -86,6 +86,17 @@ def test_on_a_grid_all_channels_of_an_int8_file_hold_the_same_few_codes(tmp_path
     assert gzip_size(file) < gzip_size(plain)
 
 
+def test_int8_says_that_shared_values_became_many_codes(tmp_path: Path) -> None:
+    model = nets.convnet()
+    bench = nets.bench_of(model, tmp_path)
+    shared = Cluster(clusters=8, fine_tune=None)
+    made = shared.alter(model, bench)
+    altered = nets.bench_of(made.model, tmp_path / "altered", made.promises).base
+    told = shared.finish(nets.exported(made, bench, nets.INT8), altered, bench.limits)
+    assert "codes in one kernel" in told[-1] and "centroids=grid" in told[-1]
+    assert len(shared.finish(nets.exported(made, bench), altered, bench.limits)) == 1
+
+
 def test_a_grid_is_kept_by_what_comes_after_and_keeps_zeros(tmp_path: Path) -> None:
     model = nets.convnet()
     pruned = Prune(sparsity=0.6, fine_tune=None).alter(model, nets.bench_of(model, tmp_path))
