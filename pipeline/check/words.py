@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-from edgedl.core.artifacts import OpChange, Verdict
+from edgedl.core.artifacts import OpChange, Verdict, to_json
 
 
 def to_junit(verdict: Verdict) -> str:
@@ -81,3 +85,41 @@ def to_markdown(verdict: Verdict) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+_RULES = {
+    "latency": "An inference takes longer than before, beyond the limit.",
+    "size": "The file is larger than before, beyond the limit.",
+    "accuracy": "The model answers worse than before, beyond the limit.",
+}
+_LEVEL = {"regressed": "error", "inconclusive": "warning"}
+
+
+def to_sarif(verdict: Verdict) -> str:
+    """The verdict as SARIF 2.1.0 (OASIS Standard), for code scanning: a result for what regressed or cannot be told.
+
+    The place of a result is the new file (§3.28); explanation and figures are in its message and properties.
+    """
+    where = explanation_in_words(verdict)
+    results: list[dict[str, Any]] = []
+    for finding in verdict.findings:
+        if finding.outcome not in _LEVEL:
+            continue
+        told = where if finding.outcome == "regressed" else []
+        results.append(
+            {
+                "ruleId": finding.what,
+                "level": _LEVEL[finding.outcome],
+                "message": {"text": "\n".join([finding.sentence, *told])},
+                "locations": [{"physicalLocation": {"artifactLocation": {"uri": Path(verdict.new).as_posix()}}}],
+                "properties": to_json(finding),
+            }
+        )
+    rules = [{"id": name, "shortDescription": {"text": text}} for name, text in _RULES.items()]
+    driver = {"name": "edgedl check", "semanticVersion": version("edgedl"), "rules": rules}
+    log = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
+    }
+    return json.dumps(log, indent=1, ensure_ascii=False) + "\n"

@@ -27,6 +27,9 @@ def command(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the verdict for a pull request's comment.")
     ] = None,
+    sarif: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write it as SARIF, for code scanning.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -35,7 +38,7 @@ def command(
     with output(as_json, quiet) as say:
         from edgedl.core.artifacts import to_json
         from edgedl.core.files import write_atomically
-        from edgedl.pipeline.check import exit_code, explanation_in_words, to_junit, to_markdown
+        from edgedl.pipeline.check import exit_code, explanation_in_words, to_junit, to_markdown, to_sarif
         from edgedl.pipeline.verbs import check
 
         verdict = check(
@@ -50,10 +53,9 @@ def command(
             threads=threads,
             seed=seed,
         )
-        if junit is not None:
-            write_atomically(junit, to_junit(verdict))
-        if markdown is not None:
-            write_atomically(markdown, to_markdown(verdict))
+        for path, written in ((junit, to_junit), (markdown, to_markdown), (sarif, to_sarif)):
+            if path is not None:
+                write_atomically(path, written(verdict))
         say.data(to_json(verdict))
         say.line(f"{verdict.outcome}: {verdict.new} against {verdict.old}")
         for finding in verdict.findings:

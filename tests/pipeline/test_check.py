@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -29,7 +30,7 @@ from edgedl.core.errors import ConfigError, ModelError
 from edgedl.core.model_facts import ModelFacts, ModelFile, OpFacts
 from edgedl.core.statistics import Interval, paired_difference, wilson
 from edgedl.devices.sampling import FIRST_LOOK, LOOK_LEVEL, LOOKS, planned_looks
-from edgedl.pipeline.check import check, exit_code, explanation_in_words, to_junit, to_markdown
+from edgedl.pipeline.check import check, exit_code, explanation_in_words, to_junit, to_markdown, to_sarif
 from edgedl.pipeline.check.explain import explain, op_counts_in_words
 from edgedl.pipeline.check.interface import require_same_interface
 from edgedl.pipeline.check.judge import judge_accuracy, judge_latency, judge_size, latency_outcome
@@ -331,6 +332,20 @@ def test_junit_tells_it_to_the_build_server(planted: Verdict):
     failure = suite.find("testcase[@name='latency']/failure")
     assert failure is not None
     assert failure.get("message") == planted.findings[0].sentence
+
+
+def test_sarif_tells_it_to_code_scanning(planted: Verdict):
+    log = json.loads(to_sarif(planted))
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    assert {one["id"] for one in run["tool"]["driver"]["rules"]} == {"latency", "size", "accuracy"}
+    assert [(one["ruleId"], one["level"]) for one in run["results"]] == [("latency", "error"), ("size", "error")]
+    latency = run["results"][0]
+    assert latency["message"]["text"].startswith(planted.findings[0].sentence)
+    assert "+4 FULLY_CONNECTED" in latency["message"]["text"]
+    assert latency["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].endswith("new.tflite")
+    fine = replace(planted, findings=tuple(replace(one, outcome="pass") for one in planted.findings))
+    assert json.loads(to_sarif(fine))["runs"][0]["results"] == []
 
 
 def test_a_byte_identical_copy_is_measured_and_never_regressed(tmp_path: Path):
