@@ -189,7 +189,7 @@ def cifar(data: Path, folder: Path) -> Work:
             origin="",
             data=str(folder / "data.npz"),
             labels=CIFAR_LABELS,
-            normalize="none",
+            normalize="0..1",
             validation=1000,
             train={"batch_size": 64, "augment": {"flip": "horizontal", "shift": 0.0625}},
             said="examples/cifar10-resnet8.yaml, trained on 44,000 images that were saved as JPEG; 12,000 of the "
