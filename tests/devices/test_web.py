@@ -114,6 +114,7 @@ def test_the_server_gives_nothing_else(tmp_path: Path) -> None:
 # --- sessions ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_runtimes_are_timed_in_one_session(web: None, clean: None, tmp_path: Path) -> None:
     paths = [dense_tflite(tmp_path / "small é.tflite", 1), dense_onnx(tmp_path / "large.onnx", 30, 512)]
     report = device.profile([model_file(path) for path in paths], PLAN)

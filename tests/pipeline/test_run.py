@@ -142,6 +142,7 @@ def test_two_runs_give_the_same_bytes(tiny_run: Run, tiny_recipe: dict[str, Any]
             assert mine.model_path.read_bytes() == theirs.model_path.read_bytes(), (name, format)
 
 
+@pytest.mark.slow
 def test_every_technique_on_a_users_file(trained: TrainedModel, tmp_path: Path) -> None:
     file = tmp_path / "mine.keras"
     shutil.copy(trained.path("model.keras"), file)

@@ -74,6 +74,7 @@ def test_compress_export_and_their_variants(cli: Cli, run: Path) -> None:
     cli("export", run, "--variant", "int9").refused("no variant 'int9'", "int8")
 
 
+@pytest.mark.slow
 def test_a_file_compressed_without_data_is_exported_and_compressed_further(cli: Cli, run: Path) -> None:
     shutil.copyfile(next(run.glob("train-*/model.keras")), "mine.keras")
     cli("compress", "mine.keras", "--method", "dynamic-range", "--out", "bare", "--quiet")

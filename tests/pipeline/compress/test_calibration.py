@@ -63,6 +63,7 @@ def error(variant: CompressedModel) -> float:
     return float(np.sqrt(((got[name] - expected[name]) ** 2).mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_an_outlier_costs_less_with_every_other_method(variants: dict[str, CompressedModel]) -> None:
     errors = {method: error(variant) for method, variant in variants.items()}
@@ -71,6 +72,7 @@ def test_an_outlier_costs_less_with_every_other_method(variants: dict[str, Compr
     assert errors["entropy"] < errors["min-max"], errors
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_the_method_is_in_the_result_and_the_draw_is_the_same(variants: dict[str, CompressedModel]) -> None:
     records = [one.calibration for one in variants.values()]
@@ -81,6 +83,7 @@ def test_the_method_is_in_the_result_and_the_draw_is_the_same(variants: dict[str
     assert max(sizes) - min(sizes) < 100  # the same graph, without ops between different scales
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_the_outlier_is_told(variants: dict[str, CompressedModel]) -> None:
     for one in variants.values():

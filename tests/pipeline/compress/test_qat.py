@@ -70,6 +70,7 @@ def test_ranges_come_from_training_not_from_calibration(tmp_path: Path) -> None:
     assert scales[1] == pytest.approx(3 * images.max() / 255, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_layers_that_tfmot_does_not_take_are_listed_and_quantized_all_the_same(tmp_path: Path) -> None:
     model = nets.recurrent()
     bench = nets.bench_of(model, tmp_path)
