@@ -28,7 +28,8 @@ def explain(old: ModelFacts, new: ModelFacts, report: LatencyReport | None = Non
     known, and sizes alone tell them apart."""
     costs = [{cost.index: cost for cost in model.ops} for model in report.models] if report else [{}, {}]
     pairs = [(one, other, _cost(costs[0], one), _cost(costs[1], other)) for one, other in matched(old.ops, new.ops)]
-    noise = _noise([pair for pair in pairs if not _differs(*pair)], sum(cost.cost for cost in costs[0].values()))
+    unchanged = [pair for pair in pairs if pair[0] and pair[1] and not _differs(*pair)]
+    noise = _noise(unchanged, sum(cost.cost for cost in costs[0].values()))
     obtained = report.obtained if report else "measured"
     found = [change for pair in pairs if (change := _change(*pair, noise, obtained))]
     return tuple(sorted(found, key=_weight, reverse=True))
@@ -64,9 +65,9 @@ Costed = tuple[OpFacts | None, OpFacts | None, OpCost | None, OpCost | None]
 
 
 def _differs(old: OpFacts | None, new: OpFacts | None, old_cost: OpCost | None, new_cost: OpCost | None) -> list[str]:
-    """What is not the same of an op, in words, besides its cost."""
+    """What is not the same of an op that both files have, in words, besides its cost."""
     if old is None or new is None:
-        return ["there"]
+        return []
     sides = (
         ("precision", old.precision, new.precision),
         ("output", list(old.output_shape), list(new.output_shape)),
@@ -107,7 +108,7 @@ def _change(
     assert op is not None
     differs = _differs(old, new, old_cost, new_cost)
     off = (new_cost.cost if new_cost else 0.0) - noise.drift * (old_cost.cost if old_cost else 0.0)
-    if not differs and abs(off) <= noise.least:
+    if old is not None and new is not None and not differs and abs(off) <= noise.least:
         return None
     return OpChange(
         kind="new" if old is None else "gone" if new is None else "changed",
@@ -118,7 +119,7 @@ def _change(
         old_cost=old_cost.cost if old_cost else None,
         new_cost=new_cost.cost if new_cost else None,
         unit=known.unit if known else None,
-        differs=tuple(differs) if old and new else (),
+        differs=tuple(differs),
         macs=(new.macs if new else 0) - (old.macs if old else 0),
         weight_bytes=(new.weight_bytes if new else 0) - (old.weight_bytes if old else 0),
         obtained=obtained,
