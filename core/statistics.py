@@ -178,24 +178,29 @@ def _grouped(blocks: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], ND
     return samples[order][ends - 1], members.astype(np.float32)
 
 
-def quantile_ratio(new: Blocks, old: Blocks, q: float = 0.1, *, level: float = LEVEL) -> Interval:
+def quantile_ratio(new: Blocks, *olds: Blocks, q: float = 0.1, level: float = LEVEL) -> Interval:
     """Typical ratio new/old of the q-quantiles of blocks that were timed next to each other.
 
-    new, old: the same processes and blocks in the same order. What slows the machine for a while slows both blocks of
-    a pair, so it falls out of their ratio. A process counts as one observation, the median of its pairs' log ratios;
-    the interval is that of the mean over processes, trimmed so that a process under a passing load has no say.
+    new, olds: the same processes and blocks in the same order; where the old file was timed more than once, `new` is
+    set against the geometric mean. What slows the machine for a while slows all blocks of a round, so it falls out of
+    their ratio. A process counts as one observation, the median of its rounds' log ratios; the interval is that of the
+    mean over processes, trimmed so that a process under a passing load has no say.
 
     On an idle and on a busy machine this was three to ten times narrower than bootstrapping the ratio of the pooled
-    quantiles. Raises ValueError when the two do not have the same processes and blocks.
+    quantiles. Raises ValueError when they do not have the same processes and blocks.
     """
-    if [len(process) for process in new] != [len(process) for process in old]:
+    if any([len(process) for process in new] != [len(process) for process in old] for old in olds):
         raise ValueError("new and old must come from the same interleaved session")
     logs = [
-        [math.log(_quantile(n, q) / _quantile(o, q)) for n, o in zip(news, olds, strict=True)]
-        for news, olds in zip(new, old, strict=True)
+        [_log_ratio(*blocks, q=q) for blocks in zip(*processes, strict=True)]
+        for processes in zip(new, *olds, strict=True)
     ]
     typical = trimmed_mean(logs[0] if len(logs) == 1 else [median(process) for process in logs], level=level)
     return Interval(math.exp(typical.value), math.exp(typical.low), math.exp(typical.high), level)
+
+
+def _log_ratio(new: Sequence[float], *olds: Sequence[float], q: float) -> float:
+    return math.log(_quantile(new, q)) - fmean(math.log(_quantile(old, q)) for old in olds)
 
 
 def _quantile(values: Sequence[float], q: float) -> float:

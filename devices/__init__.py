@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from edgedl.core.errors import UnavailableError
-from edgedl.devices.protocol import Compiler, Device, DeviceStatus, Installable, SamplingPlan, Undisturbed
+from edgedl.devices.protocol import Compiler, Device, DeviceStatus, Exact, Installable, SamplingPlan, Undisturbed
 
 if TYPE_CHECKING:
     from edgedl.core.artifacts import LatencyReport
@@ -22,6 +22,7 @@ __all__ = [
     "Compiler",
     "Device",
     "DeviceStatus",
+    "Exact",
     "Installable",
     "SamplingPlan",
     "Undisturbed",
@@ -31,6 +32,7 @@ __all__ = [
 
 _MODULES = {  # a device's name → where it is, `module:variable`; imported when asked for
     "cpu": "edgedl.devices.cpu:device",
+    "counters": "edgedl.devices.counters.device:device",
     "arm64": "edgedl.devices.arm64.device:device",
     "android": "edgedl.devices.android:device",
     "ssh": "edgedl.devices.ssh:device",

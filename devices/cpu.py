@@ -30,7 +30,8 @@ from edgedl.devices.results import PEAK_MEMORY, latency_report, op_table, timing
 from edgedl.devices.sampling import Sampled
 from edgedl.devices.session import Examined, OpTimes, Timed, TimingTask
 
-PROCESSES = 25  # about as many as a budget is divided into
+PROCESSES = 25  # at least about as many are what a budget is divided into
+PROCESS_S = 0.6  # and none takes much longer than this: how processes differ is told by many of them
 OPS_SHARE = 0.1  # of the budget goes to times per op
 
 
@@ -70,13 +71,15 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
         runtime_bytes = {
             kind: in_child(session.runtime_memory, kind, subject="") for kind in {file.format for file in files}
         }
-        examined = [_examine(file, plan, OPS_SHARE * plan.budget_s / len(files)) for file in files]
+        examine_s = OPS_SHARE * plan.budget_s / len(files)
+        seen = {path: _examine(file, plan, examine_s) for path, file in {file.path: file for file in files}.items()}
         deadline = started + 0.95 * plan.budget_s  # the rest is for the intervals
-        sampled = Sampled(functools.partial(_time_all, files, plan), plan, processes=PROCESSES, deadline=deadline)
+        processes = max(PROCESSES, round(plan.budget_s / PROCESS_S))
+        sampled = Sampled(functools.partial(_time_all, files, plan), plan, processes=processes, deadline=deadline)
         sampled.take_all(bar, started)
     models = [
-        _latency(file, timed, seen, runtime_bytes[file.format], plan)
-        for file, timed, seen in zip(files, sampled.by_file, examined, strict=True)
+        _latency(file, timed, seen[file.path], runtime_bytes[file.format], plan)
+        for file, timed in zip(files, sampled.by_file, strict=True)
     ]
     return latency_report(
         files,

@@ -56,6 +56,11 @@ class EdgeTpu:
         """Whether nothing is timed."""
         return not _is_measured()
 
+    @property
+    def exact(self) -> bool:
+        """Whether figures are computed."""
+        return self.undisturbed
+
     def targets(self) -> Sequence[str]:
         """There is only one."""
         return ()

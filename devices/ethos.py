@@ -43,6 +43,7 @@ class EthosU:
     system: str
     memory: str
     undisturbed: bool = True
+    exact: bool = True
 
     @property
     def name(self) -> str:

@@ -46,6 +46,7 @@ class Micro:
     name: str = "micro"
     summary: str = "TensorFlow Lite for Microcontrollers: arena, ops without kernel, outputs (emulated); no times"
     undisturbed: bool = True
+    exact: bool = True
 
     def targets(self) -> Sequence[str]:
         """There is only one: TFLM's reference kernels are the same everywhere."""

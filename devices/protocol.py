@@ -40,7 +40,8 @@ class SamplingPlan:
     order in which files alternate.
     median_within: enough is a 95 % interval of every median within ± this share of it.
     decide_at: if given, enough is instead that the ratio of every file to the first is decided against this value:
-    its interval lies above it, or at or below it.
+    its interval lies above it, or at or below it. control: the last of the files is the first one once more, so that
+    the session shows how far a file is from itself; both are then what the others are set against.
     """
 
     budget_s: float = 10.0
@@ -49,6 +50,7 @@ class SamplingPlan:
     seed: int = 0
     median_within: float = 0.01
     decide_at: float | None = None
+    control: bool = False
 
 
 class Device(Protocol):
@@ -103,6 +105,16 @@ class Undisturbed(Protocol):
     @property
     def undisturbed(self) -> bool:
         """Whether they do now."""
+        ...
+
+
+@runtime_checkable
+class Exact(Protocol):
+    """A device that counts or computes its figures: they are the same every time, so it takes none twice."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether it does now."""
         ...
 
 

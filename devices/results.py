@@ -73,7 +73,7 @@ def with_ratios(models: Sequence[ModelLatency]) -> tuple[ModelLatency, ...]:
     """The same models, their timings related to the first one's. All were timed side by side."""
     first = models[0].timing
     return tuple(
-        replace(model, timing=replace(timing, ratio=quantile_ratio(timing.blocks_us, first.blocks_us, 0.1)))
+        replace(model, timing=replace(timing, ratio=quantile_ratio(timing.blocks_us, first.blocks_us)))
         if index and first and (timing := model.timing)
         else model
         for index, model in enumerate(models)

@@ -8,7 +8,6 @@ of their looks, an interval that misses the truth.
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from edgedl.devices.session import Timed
 LOOKS = 5
 LOOK_LEVEL = 1 - 0.05 / LOOKS
 FIRST_LOOK = 8  # processes; fewer say little about how processes differ
-MAX_PROCESSES = 100
+MAX_PROCESSES = 300
 
 
 class Sampled:
@@ -84,23 +83,26 @@ class Sampled:
 
 
 def planned_looks(processes: int) -> set[int]:
-    """After how many processes of a session of `processes` to look, the last one included."""
-    shares = {math.ceil(processes * k / LOOKS) for k in range(1, LOOKS + 1)}
-    return {max(share, min(FIRST_LOOK, processes)) for share in shares}
+    """After how many processes of a session of `processes` to look, the last one included.
+
+    Each time after as many times more of them (a geometric series): what is plain to see is seen early.
+    """
+    first = min(FIRST_LOOK, processes)
+    return {round(first * (processes / first) ** (k / (LOOKS - 1))) for k in range(LOOKS)}
 
 
 def enough(files: Sequence[Blocks], plan: SamplingPlan) -> bool:
     """Whether the samples of all files answer what the plan asks."""
     if plan.decide_at is not None:
-        ratios = [ratio_for_decision(blocks, files[0]) for blocks in files[1:]]
-        return all(is_decided(ratio, plan.decide_at) for ratio in ratios)
+        olds, news = ([files[0], files[-1]], files[1:-1]) if plan.control else (files[:1], files[1:])
+        return all(is_decided(ratio_for_decision(new, *olds), plan.decide_at) for new in news)
     medians = [quantile_intervals(blocks, (0.5,), seed=plan.seed)[0] for blocks in files]
     return all(is_within(interval, plan.median_within) for interval in medians)
 
 
-def ratio_for_decision(new: Blocks, old: Blocks) -> Interval:
-    """Ratio of p10, new over old, with the interval that a decision at one of the looks rests on."""
-    return quantile_ratio(new, old, 0.1, level=LOOK_LEVEL)
+def ratio_for_decision(new: Blocks, *olds: Blocks) -> Interval:
+    """Ratio of p10, new over old (timed once or more), with the interval that a decision at a look rests on."""
+    return quantile_ratio(new, *olds, level=LOOK_LEVEL)
 
 
 def is_decided(ratio: Interval, limit: float) -> bool:

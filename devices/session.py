@@ -32,6 +32,7 @@ RUNTIMES = {  # a file's format, and where it runs if not on the CPU → the mod
 BLOCK_S = 0.004  # a block is about this long: short against the drift of a busy machine, long against a timer
 BLOCK_SAMPLES = 20
 MAX_ROUNDS = 25
+ROUNDS = 5  # after which the files are opened anew: where their memory lies makes them faster or slower
 SETTLED = 0.02  # warm-up ends when no file's median moved by more than this share from one block to the next
 
 
@@ -131,21 +132,31 @@ class Timed:
 
 
 def time_files(task: TimingTask) -> tuple[Timed, ...]:
-    """Time all files in this process: blocks of all files alternate, in a random order each round."""
+    """Time all files in this process: blocks of all files alternate, in a random order each round.
+
+    After `ROUNDS` rounds, or once they took as long as opening the files did, all are opened anew, as long as there is
+    time.
+    """
     started = time.monotonic()
     gc.disable()
     shuffle = random.Random(task.order_seed)
     timers = [_Timer(path, kind) for path, kind in task.files]
-    for timer in shuffle.sample(timers, len(timers)):
-        timer.open(task)
-    _warm_up(timers, until=started + 0.3 * task.seconds)
-    ready = time.monotonic()
-    deadline = max(started + task.seconds, ready + (ready - started))  # slow to load: measure at least as long
-    for round_number in range(MAX_ROUNDS):
-        if round_number and time.monotonic() > deadline:
-            break
+    rounds = 0
+    while rounds == 0 or (rounds < MAX_ROUNDS and time.monotonic() < started + task.seconds):
+        opening = time.monotonic()
         for timer in shuffle.sample(timers, len(timers)):
-            timer.blocks_us.append(timer.block())
+            timer.open(task)
+        _warm_up(timers, until=opening + 0.3 * task.seconds)
+        ready = time.monotonic()
+        for number in range(MAX_ROUNDS - rounds):
+            took = time.monotonic() - ready
+            if number and took > ready - opening and (number >= ROUNDS or ready + took > started + task.seconds):
+                break
+            for timer in shuffle.sample(timers, len(timers)):
+                timer.blocks_us.append(timer.block())
+            rounds += 1
+        for timer in timers:
+            timer.session.close()
     return tuple(timer.result() for timer in timers)
 
 
@@ -172,10 +183,13 @@ class _Timer:
     blocks_us: list[tuple[float, ...]] = field(default_factory=list)
 
     def open(self, task: TimingTask) -> None:
+        """Load the file; the first time, see how long that and its first inference take, and how long a block is."""
         runtime = runtime_of(self.format)
         runtime.load_runtime()
         start = time.perf_counter_ns()
         self.session = runtime.open_session(self.path, threads=task.threads, xnnpack=task.xnnpack, seed=task.seed)
+        if self.load_us:
+            return
         self.load_us = (time.perf_counter_ns() - start) / 1e3
         (self.first_us,) = self.block()
         if self.first_us < 1e6 * task.seconds / 8:

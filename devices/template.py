@@ -28,6 +28,7 @@ class TemplateDevice:
     name: str = "template"
     summary: str = "an accelerator that does nothing but multiply (estimated from counts)"
     undisturbed: bool = True
+    exact: bool = True
 
     def targets(self) -> Sequence[str]:
         """3. What may stand behind the colon."""

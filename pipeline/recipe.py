@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAda
 from edgedl.core.config import InputPath, Section, apply_settings, check, read_yaml, sentence
 from edgedl.models import FamilyConfig, ModelFileSection, TransferSection
 from edgedl.pipeline.audit.config import AuditConfig, audit_section
+from edgedl.pipeline.check.limits import Limits
 from edgedl.pipeline.compress import TechniqueConfig
 from edgedl.pipeline.data import SourceConfig
 from edgedl.pipeline.data.augment import Augment
@@ -108,20 +109,11 @@ class Profile(Section):
     xnnpack: bool = Field(default=True, description="LiteRT's optimised kernels, as apps use them by default.")
 
 
-class Check(Section):
-    """Limits; a file beyond one makes the run end with exit code 1."""
+class Check(Limits):
+    """Limits; a file beyond one makes the run end with exit code 1. Accuracy is held against float32, the rest against
+    a baseline.
+    """
 
-    max_accuracy_drop: float | None = Field(
-        default=None,
-        ge=0.0,
-        description="Points of accuracy (or units of mae) that a variant may lose against float32.",
-    )
-    max_size_growth: float | None = Field(
-        default=None, ge=0.0, description="Share by which a file may outgrow its baseline."
-    )
-    max_slowdown: float | None = Field(
-        default=None, gt=0.0, description="Share by which a file's latency may exceed its baseline's; needs `against`."
-    )
     against: InputPath | None = Field(
         default=None, description="Folder with baseline files of the same names as the exported ones."
     )

@@ -26,7 +26,7 @@ from edgedl.core.store import RunStore, write_run_file
 from edgedl.devices import find_device
 from edgedl.pipeline.audit.stage import audit_stage
 from edgedl.pipeline.begin import begin
-from edgedl.pipeline.check import check_stage
+from edgedl.pipeline.check.stage import check_stage
 from edgedl.pipeline.compress.altering import model_behind
 from edgedl.pipeline.compress.stage import compress_stage
 from edgedl.pipeline.data import Splits

@@ -19,6 +19,7 @@ from edgedl.core.artifacts import (
     CompressedModel,
     ExportedModel,
     ParityReport,
+    QualityChange,
     Run,
     SensitivityReport,
     TrainedModel,
@@ -216,39 +217,36 @@ def check(
     new: Path | str | ExportedModel,
     old: Path | str | ExportedModel,
     *,
-    max_slowdown: float | None = 0.05,
-    max_size_growth: float | None = None,
-    max_accuracy_drop: float | None = None,
     data: AnyData = None,
     device: str = "cpu",
     budget_s: float = 30.0,
     threads: int = 1,
     seed: int = 0,
+    **limits: Any,
 ) -> Verdict:
-    """Is the new file slower, bigger or worse than the old one? Limits of None are not asked.
+    """Is the new file slower, bigger or worse than the old one?
 
-    max_slowdown, max_size_growth: shares (0.05 is 5 %). max_accuracy_drop: points, judged on the test split of `data`.
+    old: a file, `git:REVISION` (the new file as it was in an earlier commit), or a baseline (.json).
+    limits: by the names of `edgedl.pipeline.check.limits.Limits`: `max_slowdown=0.05` (5 %, "auto" unless given),
+    `max_size_growth`, `max_memory_growth`, `max_accuracy_drop` (points, judged on the test split of `data`) … None asks
+    nothing.
     """
-    from edgedl.pipeline.check import check as check_files
+    from edgedl.pipeline.check.against import check_against
+    from edgedl.pipeline.check.limits import Limits
     from edgedl.pipeline.judge import quality_change_of_files
 
-    change = None
-    if max_accuracy_drop is not None:
-        if data is None:
-            raise ConfigError("a limit on accuracy needs data", advice="Give it with --data, for example --data digits")
-        change = quality_change_of_files(as_path(old), as_path(new), load_data(as_source(data), seed))
-    return check_files(
-        as_path(new),
-        as_path(old),
-        max_slowdown=max_slowdown,
-        max_size_growth=max_size_growth,
-        max_accuracy_drop=max_accuracy_drop,
-        accuracy=change,
-        device=device,
-        budget_s=budget_s,
-        threads=threads,
-        seed=seed,
-    )
+    allowed = check_config(Limits, limits, source="check")
+    if allowed.max_accuracy_drop is not None and data is None:
+        raise ConfigError("a limit on accuracy needs data", advice="Give it with --data, for example --data digits")
+
+    def lost(before: Path, after: Path) -> QualityChange | None:
+        if allowed.max_accuracy_drop is None:
+            return None
+        return quality_change_of_files(before, after, load_data(as_source(data), seed))
+
+    place = old if isinstance(old, str) else as_path(old)
+    plan = {"budget_s": budget_s, "threads": threads, "seed": seed}
+    return check_against(as_path(new), place, allowed, accuracy=lost, device=device, **plan)
 
 
 # --- what the verbs are given ------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ from edgedl.core.artifacts.saving import (
     to_json,
 )
 from edgedl.core.artifacts.trained import CarriedOver, SplitRecord, TrainedModel
-from edgedl.core.artifacts.verdict import Finding, OpChange, Outcome, Verdict
+from edgedl.core.artifacts.verdict import Checked, Finding, Gate, NoiseFloor, OpChange, Outcome, Verdict
 
 __all__ = [
     "A",
@@ -65,12 +65,14 @@ __all__ = [
     "CalibrationRecord",
     "CalibrationWarning",
     "CarriedOver",
+    "Checked",
     "CompressedModel",
     "Conditions",
     "DeviceParity",
     "Estimate",
     "ExportedModel",
     "Finding",
+    "Gate",
     "FloatOp",
     "Instructions",
     "KINDS",
@@ -81,6 +83,7 @@ __all__ = [
     "Memory",
     "ModelLatency",
     "Obtained",
+    "NoiseFloor",
     "OpChange",
     "OpCost",
     "Outcome",

@@ -87,21 +87,22 @@ class CacheMisses:
 class Instructions:
     """Instructions that one warm inference executes; at one thread the same every time.
 
-    simd: of which dot (dot products, matrix multiplication) and multiply_add. inferences: how many were counted;
+    load, store: those that read or write memory, on x86 whatever else they do. simd: of which dot (dot products, matrix
+    multiplication) and multiply_add. A class that the counter does not tell is None. inferences: how many were counted;
     spread: largest less smallest total among them.
     """
 
     total: int
-    load: int
-    store: int
-    branch: int
-    simd: int
-    dot: int
-    multiply_add: int
-    other: int
-    caches: tuple[CacheMisses, ...]
-    inferences: int
-    spread: int
+    load: int | None = None
+    store: int | None = None
+    branch: int | None = None
+    simd: int | None = None
+    dot: int | None = None
+    multiply_add: int | None = None
+    other: int | None = None
+    caches: tuple[CacheMisses, ...] = ()
+    inferences: int = 1
+    spread: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ Outcome = Literal["pass", "regressed", "improved", "inconclusive"]
 class Finding:
     """One question of a check: what was compared, against which limit, and the answer.
 
-    change: new against old: a ratio for latency and size, points for accuracy. interval: None where exact.
+    change: new against old: a ratio for latency, size, memory and MACs, how many more for ops, points for accuracy, a
+    share of the largest output for the outputs. interval: None where exact.
     """
 
-    what: Literal["latency", "size", "accuracy"]
+    what: Literal["latency", "size", "memory", "MACs", "ops", "boundaries", "CPU ops", "accuracy", "outputs"]
     outcome: Outcome
     sentence: str
     old: float
@@ -59,18 +60,54 @@ class OpChange:
         return (self.new_cost or 0.0) - (self.old_cost or 0.0)
 
 
+@dataclass(frozen=True)
+class NoiseFloor:
+    """What a session sees where there is nothing to see: the old file timed against itself.
+
+    itself: its p10 over its own, with the interval of a decision. visible: the smallest slowdown or speed-up (a share)
+    that a session as this one finds nine times out of ten.
+    """
+
+    itself: Interval
+    visible: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Artifact):
     """The answer of `check`: the worst of its findings (regressed, then inconclusive, improved, pass).
 
-    explanation: the ops in which the files differ, where a figure regressed or improved; the largest difference first.
-    op_counts: "+2 DEQUANTIZE", where there are more or fewer of a kind.
+    device: on which; "" where nothing ran. latency: of (old, new), and where times were measured of old once more.
+    noise: where they were. explanation: the ops in which the files differ, where a figure regressed or improved; the
+    largest difference first. op_counts: "+2 DEQUANTIZE", where there are more or fewer of a kind. notes: what the old
+    file is, and anything else to know.
     """
 
     new: str
     old: str
     outcome: Outcome
     findings: tuple[Finding, ...]
+    device: str = ""
     latency: LatencyReport | None = None
+    noise: NoiseFloor | None = None
     explanation: tuple[OpChange, ...] = ()
     op_counts: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One model on one device: a verdict, or the failure that kept it from one. file: the new one."""
+
+    model: str
+    device: str
+    file: str
+    verdict: Verdict | None
+    failure: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One or more models on one or more devices."""
+
+    checked: tuple[Checked, ...]

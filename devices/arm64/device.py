@@ -43,6 +43,7 @@ class PhoneInABox:
         "milliseconds (estimated)"
     )
     undisturbed: bool = True
+    exact: bool = True
 
     def targets(self) -> Sequence[str]:
         """Cores and boards."""

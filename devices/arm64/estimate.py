@@ -46,6 +46,7 @@ class Reference:
 
 def estimated(counted: Instructions, profile: ArmProfile) -> Estimate:
     """Microseconds of one inference on a product, which has a clock; bounds from the largest error on references."""
+    assert counted.load is not None and counted.store is not None and counted.simd is not None  # QEMU's counter tells
     misses = tuple(cache.misses for cache in counted.caches)
     work = Work(counted.total, counted.load + counted.store, counted.simd, misses)
     shares, found = exposed_shares(), errors()

@@ -25,6 +25,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "probe_onnx.c": ("-ldl",),
     "guest.c": ("-shared", "-fPIC", "-ldl"),
     "instructions.c": ("-shared", "-fPIC"),
+    "callgrind.c": ("-shared", "-fPIC", "-ldl"),
 }
 GLIBC = "2.27"
 """What LiteRT's own aarch64 wheel asks for (manylinux_2_27)."""

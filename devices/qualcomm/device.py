@@ -42,6 +42,7 @@ class Qualcomm:
     name: str = "qualcomm"
     summary: str = "Qualcomm's NPU in Qualcomm's emulator: placement, accuracy, context binary (emulated); no latency"
     undisturbed: bool = True
+    exact: bool = True
 
     def targets(self) -> Sequence[str]:
         """Chips."""

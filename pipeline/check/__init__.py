@@ -1,8 +1,6 @@
-"""Slower, bigger or worse than before?"""
+"""Slower, bigger or worse than before?
 
-from edgedl.pipeline.check.files import check
-from edgedl.pipeline.check.outcome import exit_code
-from edgedl.pipeline.check.stage import check_stage
-from edgedl.pipeline.check.words import explanation_in_words, to_junit, to_markdown, to_sarif
-
-__all__ = ["check", "check_stage", "exit_code", "explanation_in_words", "to_junit", "to_markdown", "to_sarif"]
+limits: what is allowed. files: one file against another. figures, judge: the questions. explain: which ops did it.
+baseline, locate: what was accepted, and where that file is. latency_yaml, gate: several models on several devices.
+history, change_points: what was measured over time. words: the answers for people and build servers.
+"""

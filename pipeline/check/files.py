@@ -1,36 +1,42 @@
 """No slower, no bigger, no worse than before? A new file against an old one, and "inconclusive" is an answer.
 
-Latency is judged on both files interleaved in one session. The interval of their ratio must lie on one side of the
-limit; until it does, sampling goes on, to the end of the budget. That looks at the same growing sample up to five
-times, and each look is a chance to be wrong, so each asks for a 99 % interval: together at most 5 % of sessions have an
-interval that ever misses the true ratio (see `edgedl.devices.sampling`), and only half of those on the wrong side.
+What can be counted is compared exactly. Time is judged on both files interleaved in one session, beside the old file
+once more: what that differs from itself is the machine's noise. Sampling goes on until the interval of the ratio lies
+on one side of the limit, or to the end of the budget. That looks at the same growing sample up to five times, and each
+look is a chance to be wrong, so each asks for a 99 % interval: together at most 5 % of sessions have an interval that
+ever misses the true ratio (see `edgedl.devices.sampling`), and only half of those on the wrong side.
 """
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edgedl.core.artifacts import ExportedModel, LatencyReport, Quality, QualityChange, Record, Verdict
-from edgedl.core.errors import ConfigError
+from edgedl.core.artifacts import ExportedModel, Finding, LatencyReport, Quality, QualityChange, Record, Verdict
+from edgedl.core.errors import ConfigError, ModelError
+from edgedl.core.model_facts import ModelFile
 from edgedl.core.provenance import machine, versions
-from edgedl.devices import SamplingPlan, find_device
+from edgedl.devices import Exact, SamplingPlan, find_device
 from edgedl.pipeline.check.explain import explain, op_counts_in_words
+from edgedl.pipeline.check.figures import figures_of
 from edgedl.pipeline.check.interface import require_same_interface
-from edgedl.pipeline.check.judge import judge_accuracy, judge_latency, judge_size
+from edgedl.pipeline.check.judge import judge_accuracy, judge_figures, judge_latency, judge_outputs, noise_floor
+from edgedl.pipeline.check.limits import TIMED, Limits
 from edgedl.pipeline.check.outcome import worst
+from edgedl.pipeline.check.outputs import outputs_moved
 from edgedl.pipeline.profile import checked, model_file
+
+Accuracy = tuple[Quality, Quality] | QualityChange | None
 
 
 def check(
     new: str | Path | ExportedModel,
     old: str | Path | ExportedModel,
+    limits: Limits | None = None,
     *,
-    max_slowdown: float | None = 0.05,
-    max_size_growth: float | None = None,
-    max_accuracy_drop: float | None = None,
-    accuracy: tuple[Quality, Quality] | QualityChange | None = None,
+    accuracy: Accuracy = None,
     budget_s: float = 30.0,
     device: str = "cpu",
     threads: int = 1,
@@ -38,28 +44,25 @@ def check(
 ) -> Verdict:
     """Judge `new` against `old`.
 
-    max_slowdown, max_size_growth: shares (0.05 = 5 %); without a limit on the slowdown nothing is measured, without
-    one on the growth the size only informs.
-    max_accuracy_drop: in points for accuracy (0.5 = half a point of 100), in the target's unit for mae; needs
-    `accuracy`: the qualities of (new, old) on whatever examples each was judged, or their paired change.
-    budget_s: wall-clock seconds; device, threads, seed: as in `profile`.
+    limits: what is allowed; without a limit on the slowdown nothing is measured. accuracy: the qualities of (new, old)
+    on whatever examples each was judged, or their paired change. budget_s: wall-clock seconds; device, threads, seed:
+    as in `profile`.
 
-    Raises ModelError when a file cannot be run or the two do not take and give the same tensors, ConfigError for
-    limits that make no sense, UnavailableError for a device that is not there.
+    Raises ModelError when a file cannot be run or the two do not take and give the same tensors, ConfigError for a
+    limit on what is not known, UnavailableError for a device that is not there.
     """
-    _check_limits(max_slowdown, max_size_growth, max_accuracy_drop, accuracy)
+    limits = limits or Limits()
+    _check_accuracy(limits, accuracy)
     old_file, new_file = model_file(old), model_file(new)
     require_same_interface(new_file, old_file)
     started = time.monotonic()
-    findings = [judge_size(new_file, old_file, max_size_growth)]
-    report: LatencyReport | None = None
-    if max_slowdown is not None:
-        plan = checked(SamplingPlan(budget_s=budget_s, threads=threads, seed=seed, decide_at=1 + max_slowdown))
-        chosen, target = find_device(device)
-        report = chosen.profile([old_file, new_file], plan, target)
-        findings.insert(0, judge_latency(report, max_slowdown))
+    report = _session(new_file, old_file, limits, device, SamplingPlan(budget_s, threads, seed=seed))
+    findings = _findings(new_file, old_file, limits, report)
+    if limits.max_output_change is not None:
+        moved = outputs_moved(new_file, old_file, seed)
+        findings.append(judge_outputs(moved.outputs, limits.max_output_change, moved.n))
     if accuracy is not None:
-        findings.append(judge_accuracy(accuracy, max_accuracy_drop))
+        findings.append(judge_accuracy(accuracy, limits.max_accuracy_drop))
     told = any(finding.outcome in ("regressed", "improved") for finding in findings)
     return Verdict(
         name=f"{new_file.path.name} against {old_file.path.name}",
@@ -68,23 +71,46 @@ def check(
         old=str(old_file.path),
         outcome=worst(finding.outcome for finding in findings),
         findings=tuple(findings),
+        device=report.device if report else "",
         latency=report,
+        noise=noise_floor(report) if report else None,
         explanation=explain(old_file.facts, new_file.facts, report) if told else (),
         op_counts=op_counts_in_words(old_file.facts, new_file.facts),
     )
 
 
-def _check_limits(
-    max_slowdown: float | None,
-    max_size_growth: float | None,
-    max_accuracy_drop: float | None,
-    accuracy: tuple[Quality, Quality] | QualityChange | None,
-) -> None:
-    limits = {"slowdown": max_slowdown, "size growth": max_size_growth, "accuracy drop": max_accuracy_drop}
-    for name, limit in limits.items():
-        if limit is not None and not (0 <= limit < math.inf):
-            raise ConfigError(f"the limit on {name} makes no sense", required="0 or more", received=f"{limit:g}")
-    if max_accuracy_drop is not None and accuracy is None:
+def _session(new: ModelFile, old: ModelFile, limits: Limits, device: str, plan: SamplingPlan) -> LatencyReport | None:
+    """Both files on the device; None where no limit asks for it."""
+    asked = (limits.max_slowdown, limits.max_memory_growth)
+    if all(limit is None for limit in asked):
+        return None
+    chosen, target = find_device(device)
+    if isinstance(chosen, Exact) and chosen.exact:
+        return chosen.profile([old, new], checked(plan), target)
+    allowed = TIMED if limits.max_slowdown in ("auto", None) else limits.max_slowdown
+    timed = replace(plan, decide_at=1 + allowed, control=True)
+    return chosen.profile([old, new, old], checked(timed), target)
+
+
+def _findings(new: ModelFile, old: ModelFile, limits: Limits, report: LatencyReport | None) -> list[Finding]:
+    before, after = report.models[:2] if report else (None, None)
+    findings: Sequence[Finding] = judge_figures(
+        figures_of(new.facts, after, report), figures_of(old.facts, before, report), limits
+    )
+    latency = None
+    if report is not None and limits.max_slowdown is not None:
+        latency = judge_latency(report, limits.max_slowdown)
+        if latency is None and limits.max_slowdown != "auto":
+            raise ModelError(
+                f"{report.device} tells no speed of these files",
+                required="a device that times or counts",
+                advice="Leave --max-slowdown out: ops and memory are judged there all the same",
+            )
+    return [latency, *findings] if latency else list(findings)
+
+
+def _check_accuracy(limits: Limits, accuracy: Accuracy) -> None:
+    if limits.max_accuracy_drop is not None and accuracy is None:
         raise ConfigError(
             "accuracy cannot be checked",
             required="how well both files do on held-out data",

@@ -17,17 +17,28 @@ def require_same_interface(new: ModelFile, old: ModelFile) -> None:
     same type: quantizing a model is a change that `check` is there to judge.
     """
     for side in ("inputs", "outputs"):
-        news, olds = _by_name(getattr(new.facts, side)), _by_name(getattr(old.facts, side))
-        if set(news) != set(olds):
-            raise _differ(new, old, f"{side} {_listed(olds)}", f"{side} {_listed(news)}")
-        for name, tensor in news.items():
-            if not _same_shape(tensor, olds[name]) or not _same_type(tensor, olds[name]):
-                raise _differ(new, old, f"{side} {_described(olds[name])}", f"{side} {_described(tensor)}")
+        require_same_tensors(new.path.name, getattr(new.facts, side), old.path.name, getattr(old.facts, side), side)
+
+
+def require_same_tensors(
+    new: str, new_tensors: Iterable[TensorSpec], old: str, old_tensors: Iterable[TensorSpec], side: str
+) -> None:
+    """The same for one side, "inputs" or "outputs", of the files that are called `new` and `old`."""
+    news, olds = _by_name(new_tensors), _by_name(old_tensors)
+    if set(news) != set(olds):
+        raise _differ(new, old, f"{side} {_listed(olds)}", f"{side} {_listed(news)}")
+    for name, tensor in news.items():
+        if not _same_shape(tensor, olds[name]) or not _same_type(tensor, olds[name]):
+            raise _differ(new, old, f"{side} {_described(olds[name])}", f"{side} {_described(tensor)}")
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without the suffix that TFLite's converter gives to quantized inputs and outputs."""
+    return re.sub(r"_(u?int8|int16)$", "", name)
 
 
 def _by_name(tensors: Iterable[TensorSpec]) -> dict[str, TensorSpec]:
-    """By name, without the suffix that TFLite's converter gives to quantized inputs and outputs."""
-    return {re.sub(r"_(u?int8|int16)$", "", tensor.name): tensor for tensor in tensors}
+    return {plain_name(tensor.name): tensor for tensor in tensors}
 
 
 def _same_shape(a: TensorSpec, b: TensorSpec) -> bool:
@@ -38,9 +49,9 @@ def _same_type(a: TensorSpec, b: TensorSpec) -> bool:
     return a.dtype == b.dtype or all(t.dtype.startswith("float") or t.scale is not None for t in (a, b))
 
 
-def _differ(new: ModelFile, old: ModelFile, required: str, received: str) -> ModelError:
+def _differ(new: str, old: str, required: str, received: str) -> ModelError:
     return ModelError(
-        f"{new.path.name} cannot take the place of {old.path.name}",
+        f"{new} cannot take the place of {old}",
         required=required,
         received=received,
         advice="A check compares two versions of one model: export both with the same inputs and outputs",

@@ -1,83 +1,183 @@
-"""The questions of a check, each a pure function from figures to a finding: latency, size, accuracy."""
+"""The questions of a check, each a pure function from figures to a finding: latency, exact figures, accuracy."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Literal
 
-from edgedl.core.artifacts import Finding, LatencyReport, Outcome, Quality, QualityChange
-from edgedl.core.errors import ModelError
-from edgedl.core.model_facts import ModelFile
-from edgedl.core.statistics import Interval, independent_difference
-from edgedl.devices.sampling import ratio_for_decision
+from edgedl.core.artifacts import (
+    Finding,
+    LatencyReport,
+    NoiseFloor,
+    Outcome,
+    OutputParity,
+    Quality,
+    QualityChange,
+    Speed,
+)
+from edgedl.core.statistics import Interval, exact, independent_difference
+from edgedl.devices.sampling import LOOK_LEVEL, ratio_for_decision
+from edgedl.pipeline.check.figures import Figures
+from edgedl.pipeline.check.limits import COUNTED, TIMED, Limits
 
 
-def judge_latency(report: LatencyReport, max_slowdown: float) -> Finding:
-    """The finding on a session of (old, new): the interval of the ratio against 1 + max_slowdown."""
-    old, new = report.models
-    if old.timing is None or new.timing is None:
-        return _judge_counts(report, max_slowdown)
-    ratio = ratio_for_decision(new.timing.blocks_us, old.timing.blocks_us)
+def judge_latency(report: LatencyReport, max_slowdown: float | Literal["auto"]) -> Finding | None:
+    """The finding on a session of (old, new) or (old, new, old again); None where the device tells no speed at all."""
+    old, new = report.models[:2]
+    if old.timing is not None and new.timing is not None:
+        return _judge_times(report, TIMED if max_slowdown == "auto" else max_slowdown)
+    before, after = report.speed(old), report.speed(new)
+    if before is None or after is None:
+        return None
+    return judge_counts(after, before, COUNTED if max_slowdown == "auto" else max_slowdown, report.device)
+
+
+def _judge_times(report: LatencyReport, max_slowdown: float) -> Finding:
+    """The interval of the ratio against 1 + max_slowdown."""
+    old, new, *again = (model.timing for model in report.models)
+    assert old is not None and new is not None
+    ratio = ratio_for_decision(new.blocks_us, *(one.blocks_us for one in (old, *again) if one))
     outcome = latency_outcome(ratio, max_slowdown)
+    limit = percent(max_slowdown)
     means = {
-        "pass": f"within the {_percent(max_slowdown)} allowed",
-        "improved": f"faster by more than {_percent(max_slowdown)}",
-        "regressed": f"more than the {_percent(max_slowdown)} allowed",
-        "inconclusive": f"too close to the {_percent(max_slowdown)} allowed to tell ({report.stopped}); a larger "
-        "budget or a quieter machine would",
+        "pass": f"within the {limit} allowed",
+        "improved": f"faster by more than {limit}",
+        "regressed": f"more than the {limit} allowed",
+        "inconclusive": f"too close to the {limit} allowed to tell ({report.stopped}); a larger budget or a quieter "
+        "machine would",
     }[outcome]
-    old_us, new_us = old.timing.p10_us.value, new.timing.p10_us.value
+    floor = noise_floor(report)
+    itself = ""
+    if floor is not None:
+        if outcome in ("regressed", "improved") and latency_outcome(floor.itself, max_slowdown) in (
+            "regressed",
+            "improved",
+        ):
+            outcome, means = "inconclusive", "but the old file against itself is as far off: this machine cannot tell"
+        itself = (
+            f" The old file against itself: {_bounds(floor.itself)}; of {percent(floor.visible)} and more, nine in ten "
+            "are seen."
+        )
     sentence = (
         f"Latency: {_change(ratio.value, 'slower', 'faster')} ({_bounds(ratio)} at {ratio.level:.0%} confidence) in "
-        f"blocks timed side by side: {means}. p10 of the whole session {_time(old_us)} → {_time(new_us)}; "
-        f"{report.obtained} on {report.device}, {old.timing.n:,} and {new.timing.n:,} inferences in "
-        f"{report.processes} processes."
+        f"blocks timed side by side: {means}. p10 of the whole session {_time(old.p10_us.value)} → "
+        f"{_time(new.p10_us.value)}; {report.obtained} on {report.device}, {old.n:,} and {new.n:,} inferences in "
+        f"{report.processes} processes.{itself}"
     )
-    limit = 1 + max_slowdown
-    return Finding("latency", outcome, sentence, old_us, new_us, ratio.value, limit, ratio, "us", report.obtained)
+    values = old.p10_us.value, new.p10_us.value, ratio.value
+    return Finding("latency", outcome, sentence, *values, 1 + max_slowdown, ratio, "us", report.obtained)
 
 
-def _judge_counts(report: LatencyReport, max_slowdown: float) -> Finding:
-    """The finding where nothing was timed: instructions (or estimates) compared, which have no noise."""
-    old, new = (report.speed(model) for model in report.models)
-    if old is None or new is None or new.ratio is None:
-        raise ModelError(f"{report.device} tells no speed of these files", required="a device that times or counts")
-    outcome = latency_outcome(new.ratio, max_slowdown)
+def noise_floor(report: LatencyReport) -> NoiseFloor | None:
+    """What the session saw of the old file timed twice; None where it was not."""
+    timings = [model.timing for model in report.models]
+    if len(timings) < 3 or timings[0] is None or timings[2] is None:
+        return None
+    itself = ratio_for_decision(timings[2].blocks_us, timings[0].blocks_us)
+    half = math.log(itself.high / itself.value) if math.isfinite(itself.high) else math.inf
+    return NoiseFloor(itself, math.exp(half * POWER) - 1 if math.isfinite(half) else math.inf)
+
+
+POWER = 1 + NormalDist().inv_cdf(0.9) / NormalDist().inv_cdf(0.5 + LOOK_LEVEL / 2)
+"""An effect of so many half-widths is found with probability 0.9: 1 + z(0.9) / z(1 - α/2) (Cohen 1988, §1.5)."""
+
+
+def judge_counts(new: Speed, old: Speed, max_slowdown: float, device: str) -> Finding:
+    """The finding where nothing is timed: instructions (or estimates) compared, which have no noise."""
+    ratio = new.value.value / old.value.value
+    outcome = latency_outcome(exact(ratio), max_slowdown)
     unit = "instructions" if new.unit == "instructions" else "µs"
     sentence = (
-        f"Latency: {_change(new.ratio.value, 'slower', 'faster')}: {_percent(max_slowdown)} is allowed. "
-        f"{old.value.value:,.0f} → {new.value.value:,.0f} {unit} an inference, "
-        f"{new.obtained} on {report.device}; exact."
+        f"Latency: {_change(ratio, 'slower', 'faster')}: {percent(max_slowdown)} is allowed. "
+        f"{old.value.value:,.0f} → {new.value.value:,.0f} {unit} an inference, {new.obtained} on {device}; exact."
     )
-    values = old.value.value, new.value.value, new.ratio.value
-    return Finding("latency", outcome, sentence, *values, 1 + max_slowdown, new.ratio, new.unit, new.obtained)
+    values = old.value.value, new.value.value, ratio
+    return Finding("latency", outcome, sentence, *values, 1 + max_slowdown, exact(ratio), new.unit, new.obtained)
 
 
 def latency_outcome(ratio: Interval, max_slowdown: float) -> Outcome:
-    """Regressed when even the low bound is over the limit; pass when even the high bound is not.
+    """Two questions: is there a change (the interval excludes 1), and does it matter (the ratio is over the limit)?
 
-    Improved is the mirror image of regressed: even the high bound is below 1/(1 + limit), so that swapping the two
-    files would be a regression.
+    Regressed: both. Improved is its mirror image, so that swapping the two files would be a regression. Pass: the whole
+    interval is within the limit. What lies between cannot be told.
     """
     limit = 1 + max_slowdown
-    if ratio.low > limit:
+    if ratio.value > limit and ratio.low > 1:
         return "regressed"
-    if ratio.high < 1 / limit:
+    if ratio.value < 1 / limit and ratio.high < 1:
         return "improved"
     return "pass" if ratio.high <= limit else "inconclusive"
 
 
-def judge_size(new: ModelFile, old: ModelFile, max_growth: float | None) -> Finding:
-    """The finding on the files' bytes. Exact, so never inconclusive; without a limit it only informs."""
-    new_bytes, old_bytes = new.facts.size_bytes, old.facts.size_bytes
-    ratio = new_bytes / old_bytes
+def judge_figures(new: Figures, old: Figures, limits: Limits) -> list[Finding]:
+    """The findings on what is exact, each where it has a limit or changed; the size always."""
+    memory = f"{new.memory or 'memory'}, {new.obtained}"
+    grown = [
+        _growth("size", "Size", old.size_bytes, new.size_bytes, limits.max_size_growth, "bytes", "exact"),
+        _growth("memory", "Memory", old.memory_bytes, new.memory_bytes, limits.max_memory_growth, "bytes", memory),
+        _growth("MACs", "MACs", old.macs, new.macs, limits.max_macs_growth, "MACs", "exact"),
+    ]
+    added = [
+        _added("ops", "Ops", old.ops, new.ops, limits.max_added_ops, "ops in all"),
+        _added("boundaries", "Boundaries", old.boundaries, new.boundaries, limits.max_added_boundaries,
+               "ops that quantize or dequantize"),
+        _added("CPU ops", "CPU", old.cpu_ops, new.cpu_ops, limits.max_added_cpu_ops, "ops on the CPU"),
+    ]  # fmt: skip
+    return [one for one in (*grown, *added) if one]
+
+
+def _growth(
+    what: Literal["size", "memory", "MACs"],
+    name: str,
+    old: int | None,
+    new: int | None,
+    limit: float | None,
+    unit: str,
+    how: str,
+) -> Finding | None:
+    if old is None or new is None or (limit is None and what != "size" and (new == old or what == "memory")):
+        return None
+    ratio = new / old if old else 1.0 if new == old else math.inf
     outcome: Outcome = "pass"
     means = "no limit was set"
-    if max_growth is not None:
-        outcome = "regressed" if ratio > 1 + max_growth else "improved" if ratio < 1 / (1 + max_growth) else "pass"
-        means = f"{_percent(max_growth)} of growth is allowed"
-    sentence = f"Size: {_change(ratio, 'larger', 'smaller')}, {old_bytes:,} → {new_bytes:,} bytes: {means}. Exact."
-    limit = None if max_growth is None else 1 + max_growth
-    return Finding("size", outcome, sentence, old_bytes, new_bytes, ratio, limit, None, "bytes")
+    if limit is not None:
+        outcome = "regressed" if ratio > 1 + limit else "improved" if ratio < 1 / (1 + limit) else "pass"
+        means = f"{percent(limit)} of growth is allowed"
+    words = _change(ratio, "more", "less") if what == "MACs" else _change(ratio, "larger", "smaller")
+    sentence = f"{name}: {words}, {old:,} → {new:,} {unit}: {means}. {how[0].upper()}{how[1:]}."
+    return Finding(what, outcome, sentence, old, new, ratio, None if limit is None else 1 + limit, None, unit)
+
+
+def _added(
+    what: Literal["ops", "boundaries", "CPU ops"],
+    name: str,
+    old: int | None,
+    new: int | None,
+    limit: int | None,
+    words: str,
+) -> Finding | None:
+    if old is None or new is None or (limit is None and new == old):
+        return None
+    more = new - old
+    outcome: Outcome = "pass"
+    if limit is not None:
+        outcome = "regressed" if more > limit else "improved" if more < -limit else "pass"
+    means = "no limit was set" if limit is None else f"{limit} more are allowed"
+    sentence = f"{name}: {old:,} → {new:,} {words} ({more:+d}): {means}. Exact."
+    return Finding(what, outcome, sentence, old, new, more, limit, None, "ops")
+
+
+def judge_outputs(outputs: Sequence[OutputParity], limit: float, n: int) -> Finding:
+    """The finding on how far the outputs moved, on `n` random inputs, as a share of the largest old one."""
+    worst = max(outputs, key=lambda one: one.relative_error)
+    outcome: Outcome = "regressed" if not worst.relative_error <= limit else "pass"
+    sentence = (
+        f"Outputs: {worst.name} moved by {worst.relative_error:.2g} of its largest value on {n} random inputs: "
+        f"{limit:.2g} is allowed. Measured."
+    )
+    return Finding("outputs", outcome, sentence, 0.0, worst.relative_error, worst.relative_error, limit, None, "share")
 
 
 def judge_accuracy(accuracy: tuple[Quality, Quality] | QualityChange, max_drop: float | None) -> Finding:
@@ -133,7 +233,8 @@ def _quality(judged: Quality) -> str:
     return f"{judged.value:.2%}".replace("%", " %") if judged.is_share else f"{judged.value:.4g}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """ "2.5 %"."""
     return f"{share * 100:.3g} %"
 
 

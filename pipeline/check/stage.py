@@ -30,14 +30,8 @@ def check_stage(
     def judge(folder: Path) -> Verdict:
         verdict = Verdict(new=new.model_file, old=trained.name, outcome="pass", findings=(), name=new.name)
         if baseline is not None:
-            verdict = check(
-                new,
-                baseline,
-                max_slowdown=limits.max_slowdown,
-                max_size_growth=limits.max_size_growth,
-                budget_s=limits.budget_s,
-                seed=seed,
-            )
+            files = limits.model_copy(update={"max_accuracy_drop": None})
+            verdict = check(new, baseline, files, budget_s=limits.budget_s, seed=seed)
         findings = list(verdict.findings)
         if limits.max_accuracy_drop is not None and new.change is not None:
             findings.append(judge_accuracy(new.change, limits.max_accuracy_drop))

@@ -2,79 +2,162 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgedl.pipeline.cli.options import AsJson, Data, Quiet, Seed, Threads
-from edgedl.pipeline.cli.output import output
+from edgedl.pipeline.cli.output import Output, output, split_list
+
+if TYPE_CHECKING:
+    from edgedl.core.artifacts import Checked, Gate
+    from edgedl.pipeline.check.gate import Question
 
 
 def command(
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="The candidate, a .tflite or .onnx file.")],
-    against: Annotated[Path, typer.Option(metavar="OLD", help="The baseline file.")],
-    max_slowdown: Annotated[str, typer.Option(help="Limit on the ratio of latencies, as 5% or 0.05; `none`.")] = "5%",
-    max_size_growth: Annotated[str, typer.Option(help="Limit on the growth of the file, as 1% or 0.01.")] = "none",
+    context: typer.Context,
+    new: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[NEW…]", help="Candidates, .tflite or .onnx; without any, all of latency.yaml."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD",
+            help="The old file; git:REVISION (NEW as it was there); a baseline (.json); a folder with either. "
+            "Without it, what latency.yaml says of NEW.",
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        str, typer.Option(help="As 5% or 0.05; auto: 5 % where it is timed, 1 % where instructions are counted; none.")
+    ] = "auto",
+    max_size_growth: Annotated[str, typer.Option(help="Of the file, as 1% or 0.01.")] = "none",
+    max_memory_growth: Annotated[str, typer.Option(help="Of peak memory, or of the arena, as 5%.")] = "none",
+    max_macs_growth: Annotated[str, typer.Option(help="Of multiply–accumulates, as 1%.")] = "none",
+    max_added_ops: Annotated[int | None, typer.Option(help="Ops that may be added.", min=0)] = None,
+    max_added_boundaries: Annotated[
+        int | None, typer.Option(help="QUANTIZE and DEQUANTIZE ops that may be added.", min=0)
+    ] = None,
+    max_added_cpu_ops: Annotated[
+        int, typer.Option(help="Ops that may fall from the accelerator to the CPU.", min=0)
+    ] = 0,
     max_accuracy_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that may be lost; needs --data.", min=0)
     ] = None,
+    max_output_change: Annotated[
+        str, typer.Option(help="Of an output on random inputs, as a share of the largest.")
+    ] = "none",
     data: Data = None,
-    device: Annotated[str, typer.Option(help="`edgedl devices` lists them.")] = "cpu",
+    device: Annotated[str, typer.Option(help="One, or several as a,b; `edgedl devices` lists them.")] = "cpu",
     budget_s: Annotated[float, typer.Option("--budget-s", help="Seconds of sampling, at most.", min=0.5)] = 30.0,
     threads: Threads = 1,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the verdict as JUnit XML.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the verdict for a pull request's comment.")
-    ] = None,
-    sarif: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write it as SARIF, for code scanning.")
+    config: Annotated[Path, typer.Option(metavar="FILE", help="Another latency.yaml.")] = Path("latency.yaml"),
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="Accept NEW: show what changed, then write the baseline.")
+    ] = False,
+    history: Annotated[Path | None, typer.Option(metavar="FILE", help="Append a line to this history.")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a pull request's comment.")] = None,
+    sarif: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write SARIF, for code scanning.")] = None,
+    code_quality: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write GitLab's code-quality report.")
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two files side by side; exit code 0 pass or improved, 1 regressed, 4 inconclusive."""
+    """Compare new files with old ones, side by side. Exit code 0 pass or improved, 1 regressed, 4 inconclusive.
+
+    `edgedl check` alone checks what latency.yaml names (`edgedl init --check` writes one); `edgedl check history` finds
+    the commits that changed a figure.
+    """
     with output(as_json, quiet) as say:
-        from edgedl.core.artifacts import to_json
+        from edgedl.core.artifacts import Gate, Verdict, to_json
         from edgedl.core.files import write_atomically
-        from edgedl.pipeline.check import exit_code, explanation_in_words, to_junit, to_markdown, to_sarif
-        from edgedl.pipeline.verbs import check
+        from edgedl.pipeline.check import gate, words
 
-        verdict = check(
-            new,
-            against,
-            max_slowdown=share("--max-slowdown", max_slowdown),
-            max_size_growth=share("--max-size-growth", max_size_growth),
-            max_accuracy_drop=max_accuracy_drop,
-            data=data,
-            device=device,
-            budget_s=budget_s,
-            threads=threads,
-            seed=seed,
-        )
-        for path, written in ((junit, to_junit), (markdown, to_markdown), (sarif, to_sarif)):
+        given = _given(context, SETTINGS)
+        devices = split_list("--device", device)
+        if against is not None:
+            asked = gate.named(new or (), against, devices, given)
+        else:
+            asked, listed_history = gate.listed(
+                config, new or (), devices if _is_given(context, "device") else (), given
+            )
+            history = history or listed_history
+
+        def answer(one: Question) -> Verdict:
+            return (
+                gate.accept(one, seed=seed) if update_baseline else gate.check_one(one, seed=seed, history_file=history)
+            )
+
+        found = Gate((gate.checked(asked[0], answer(asked[0])),)) if len(asked) == 1 else gate.on_all(asked, answer)
+        for path, written in (
+            (junit, words.to_junit),
+            (markdown, words.to_markdown),
+            (sarif, words.to_sarif),
+            (code_quality, words.to_code_quality),
+        ):
             if path is not None:
-                write_atomically(path, written(verdict))
-        say.data(to_json(verdict))
-        say.line(f"{verdict.outcome}: {verdict.new} against {verdict.old}")
-        for finding in verdict.findings:
-            say.line(f"  {finding.what}: {finding.outcome}: {finding.sentence}")
-        for line in explanation_in_words(verdict):
-            say.line(f"  where: {line}")
-        raise typer.Exit(exit_code(verdict))
+                write_atomically(path, written(found))
+        only = found.checked[0].verdict if len(asked) == 1 else None
+        say.data(to_json(only or found))
+        for one in found.checked:
+            _say(say, one)
+        if len(asked) > 1:
+            _matrix(say, found)
+        raise typer.Exit(gate.gate_exit_code(found))
 
 
-def share(option: str, text: str) -> float | None:
-    """ "5%" or "0.05" as 0.05; "none" as None. Raises ConfigError."""
-    if text == "none":
-        return None
-    from edgedl.core.errors import ConfigError
+SETTINGS = (
+    "max_slowdown",
+    "max_size_growth",
+    "max_memory_growth",
+    "max_macs_growth",
+    "max_added_ops",
+    "max_added_boundaries",
+    "max_added_cpu_ops",
+    "max_accuracy_drop",
+    "max_output_change",
+    "data",
+    "budget_s",
+    "threads",
+)
 
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 100:
-        raise ConfigError(f"{option} cannot be read", required="a share such as 5% or 0.05, or none", received=text)
-    return value
+
+def _given(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
+    """The options among `names` that stand on the command line; they go before those of latency.yaml."""
+    return {name: context.params[name] for name in names if _is_given(context, name)}
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _say(say: Output, checked: Checked) -> None:
+    from edgedl.pipeline.check.words import explanation_in_words
+
+    verdict = checked.verdict
+    if verdict is None:
+        say.line(f"failed: {checked.model} on {checked.device}: {checked.failure}")
+        return
+    on = f", on {verdict.device}" if verdict.device else ""
+    say.line(f"{verdict.outcome}: {verdict.new} against {verdict.old}{on}")
+    for finding in verdict.findings:
+        say.line(f"  {finding.what}: {finding.outcome}: {finding.sentence}")
+    for line in explanation_in_words(verdict):
+        say.line(f"  where: {line}")
+    for note in verdict.notes:
+        say.line(f"  note: {note}")
+
+
+def _matrix(say: Output, gate: Gate) -> None:
+    from edgedl.pipeline.check.words import outcome_of
+
+    devices = list(dict.fromkeys(one.device for one in gate.checked))
+    found = {(one.model, one.device): outcome_of(one) for one in gate.checked}
+    models = dict.fromkeys(one.model for one in gate.checked)
+    say.table(("model", *devices), [(model, *(found.get((model, one), "") for one in devices)) for model in models])

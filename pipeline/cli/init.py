@@ -13,7 +13,10 @@ from edgedl.pipeline.cli.output import output
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
+    path: Annotated[Path | None, typer.Argument(help="Where to write it.", show_default="recipe.yaml")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Instead, a latency.yaml for the model files below this folder.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -25,10 +28,30 @@ def command(
     from edgedl.core.files import write_atomically
 
     with output(as_json, quiet) as say:
+        path = path or Path("latency.yaml" if check else "recipe.yaml")
+        text = _latency_yaml(path) if check else _recipe()
         if path.exists() and not force:
             asked = sys.stdin.isatty() and sys.stdout.isatty() and typer.confirm(f"{path} exists; replace it?")
             if not asked:
                 raise OutputError(f"{path} exists already", advice="Choose another name, or give --force")
-        write_atomically(path, resources.files("edgedl.pipeline").joinpath("recipe_template.yaml").read_text())
+        write_atomically(path, text)
         say.data({"written": str(path)})
-        say.line(f"written: {path}; next: edgedl run {path}")
+        config = "" if path.name == "latency.yaml" else f" --config {path}"
+        say.line(f"written: {path}; next: {f'edgedl check{config}' if check else f'edgedl run {path}'}")
+
+
+def _recipe() -> str:
+    return resources.files("edgedl.pipeline").joinpath("recipe_template.yaml").read_text()
+
+
+def _latency_yaml(path: Path) -> str:
+    """For the models below the folder where it will lie. Raises ConfigError when there is none."""
+    from edgedl.core.errors import ConfigError
+    from edgedl.core.git import commit_of
+    from edgedl.pipeline.check.latency_yaml import models_below, template
+
+    folder = path.resolve().parent
+    models = models_below(folder)
+    if not models:
+        raise ConfigError(f"there is no model below {folder}", required="at least one .tflite or .onnx file")
+    return template(models, in_git=commit_of(folder) is not None)

@@ -6,13 +6,15 @@ import errno
 import json
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from edgedl.core.errors import EdgedlError, ExitCode
 from edgedl.pipeline.cli import (
     check,
+    check_history,
     compress,
     devices,
     doctor,
@@ -38,12 +40,22 @@ Exit codes: 0 fine · 1 a check failed · 2 bad input · 3 device or tool not th
 
 COMMANDS = {
     "run": run, "train": train, "compress": compress, "sensitivity": sensitivity, "export": export, "verify": verify,
-    "profile": profile, "check": check, "inspect": inspect, "report": report, "init": init, "doctor": doctor,
+    "profile": profile, "check": check, "check history": check_history,
+    "inspect": inspect, "report": report, "init": init, "doctor": doctor,
     "models": models, "devices": devices, "recipe-schema": recipe_schema,
 }  # fmt: skip
 """The one list where a new command adds its line; each module has one function, `command`."""
 
-app = typer.Typer(help=HELP, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+class _Verbs(TyperGroup):
+    """`edgedl check history`: a verb of two words beside `edgedl check NEW`, which takes files."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        two = " ".join(args[:2])
+        return super().resolve_command(ctx, [two, *args[2:]] if two in self.commands else args)
+
+
+app = typer.Typer(help=HELP, rich_markup_mode=None, pretty_exceptions_enable=False, cls=_Verbs)
 for _name, _module in COMMANDS.items():
     app.command(_name)(_module.command)
 

@@ -116,7 +116,7 @@ def _count_table(out: Output, report: LatencyReport) -> None:
     rows: list[tuple[str, ...]] = []
     for model in report.models:
         counts, estimate = model.instructions, model.estimate
-        counts_of = (f"{counts.total:,}", f"{counts.simd:,}", f"{counts.load + counts.store:,}") if counts else ()
+        counts_of = (f"{counts.total:,}", _told(counts.simd), _told(counts.load, counts.store)) if counts else ()
         rows.append(
             (
                 model.file,
@@ -134,6 +134,12 @@ def _count_table(out: Output, report: LatencyReport) -> None:
     out.line(f"{report.obtained} on {report.device}: {report.hardware}{nothing}")
     for basis in dict.fromkeys(model.estimate.basis for model in report.models if model.estimate):
         out.line(f"estimated: {basis}")
+
+
+def _told(*counts: int | None) -> str:
+    """The sum of counts; "–" where the counter does not tell one."""
+    told = [count for count in counts if count is not None]
+    return f"{sum(told):,}" if len(told) == len(counts) else "–"
 
 
 def _ratio(report: LatencyReport, model: ModelLatency) -> str:

@@ -32,16 +32,20 @@ _NETWORK_ERRORS = (
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to fetch: `base` + `name`. checksum: "sha256:…" or, where nothing better is published, "md5:…"."""
+    """A file to fetch: `base` + `name`. checksum: "sha256:…" or, where nothing better is published, "md5:…".
+
+    variable: the environment variable that names another server (a mirror) for all files of its kind.
+    """
 
     base: str
     name: str
     checksum: str
+    variable: str = URL_VARIABLE
 
     @property
     def url(self) -> str:
-        """Where it is; the environment variable EDGEDL_DATASETS_URL names another server (a mirror) for all files."""
-        base = os.environ.get(URL_VARIABLE) or self.base
+        """Where it is, or would be on the mirror."""
+        base = os.environ.get(self.variable) or self.base
         return f"{base.rstrip('/')}/{self.name}"
 
 
@@ -81,7 +85,9 @@ def _download(remote: Remote, file: IO[bytes], path: Path) -> None:
             total = int(response.headers.get("Content-Length") or 0)
             received = _copy(response, file, total, remote.name)
     except urllib.error.HTTPError as error:
-        advice = f"Check {URL_VARIABLE}, {by_hand}" if URL_VARIABLE in os.environ else f"Try again later, {by_hand}"
+        advice = (
+            f"Check {remote.variable}, {by_hand}" if remote.variable in os.environ else f"Try again later, {by_hand}"
+        )
         raise DataError(
             f"cannot fetch {remote.url}", received=f"answer {error.code} {error.reason}", advice=advice
         ) from None
@@ -90,7 +96,7 @@ def _download(remote: Remote, file: IO[bytes], path: Path) -> None:
         raise DataError(
             f"cannot fetch {remote.url}",
             received=str(getattr(reason, "strerror", None) or reason),
-            advice=f"Check the connection (and {URL_VARIABLE}, if set), {by_hand}",
+            advice=f"Check the connection (and {remote.variable}, if set), {by_hand}",
         ) from None
     if received < total:
         raise DataError(
@@ -117,7 +123,7 @@ def _check(temporary: Path, remote: Remote, path: Path) -> None:
             f"{remote.url} is not the published file",
             required=remote.checksum,
             received=found,
-            advice=f"Check {URL_VARIABLE}, if set; a proxy may have answered instead. Nothing was saved as {path}",
+            advice=f"Check {remote.variable}, if set; a proxy may have answered instead. Nothing was saved as {path}",
         )
 
 

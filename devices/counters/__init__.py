@@ -1,0 +1,1 @@
+"""The instructions of an inference on this computer's processor: see `device`."""
