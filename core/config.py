@@ -59,7 +59,12 @@ S = TypeVar("S")
 def _under_root(path: Path, info: ValidationInfo) -> Path:
     context = cast(dict[str, Path | None], info.context or {})
     root = context.get("root")
-    path = path.expanduser()
+    if "\0" in str(path):
+        raise sentence("a path cannot hold the character NUL")
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise sentence(f"{path}: {error}") from None
     return (root / path).absolute() if root is not None else path.absolute()
 
 

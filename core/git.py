@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +56,7 @@ def why_no_top(folder: Path) -> str:
 
 def repository_of(path: Path) -> Path | None:
     """The root of the working tree that a file is in, or was; None where there is none."""
-    place = _place(path)
-    return place[0] if place else None
+    return next((top for top, _ in _places(path)), None)
 
 
 def is_shallow(folder: Path) -> bool:
@@ -76,10 +76,10 @@ def content_at(path: Path, commit: str) -> bytes | None:
     What Git LFS keeps is fetched from where it is. Raises InputError where the file is in it and its content is not to
     be had.
     """
-    place = _place(path)
-    if place is None:
-        return None
-    top, name = place
+    return next((content for place in _places(path) if (content := _content(*place, commit)) is not None), None)
+
+
+def _content(top: Path, name: str, commit: str) -> bytes | None:
     end = "\0" if "\n" in name else "\n"  # the first needs git 2.38
     given = os.fsencode(f"{commit}:{name}{end}")
     form = ("--batch-check=%(objectname)", "--follow-symlinks", *(("-z",) if end == "\0" else ()))
@@ -104,12 +104,12 @@ def _link(found: str) -> str | None:
 def version_by_hash(path: Path, sha256: str) -> tuple[bytes | None, int]:
     """The content with that hash among all that the file ever had in the commits of any branch that are here, and how
     many it had; what Git LFS keeps is fetched if it is the one. Raises InputError where that fails."""
-    place = _place(path)
-    if place is None:
+    top, name = next(_places(path), (None, ""))
+    if top is None:
         return None, 0
-    top, name = place
     form = ("--all", "--full-history", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=", "-z")
-    changes = _git(top, "--literal-pathspecs", "log", *form, "--", name) or b""
+    plain = ("--literal-pathspecs", "-c", "log.showRoot=true", "-c", "log.follow=false")
+    changes = _git(top, *plain, "log", *form, "--", name) or b""
     blobs = re.findall(rb":\d{6} 100\d{3} [0-9a-f]+ ([0-9a-f]+) [A-Z]\d*\0", changes)
     blobs = list(dict.fromkeys(blob.decode() for blob in blobs))
     for blob in blobs:
@@ -134,16 +134,18 @@ def tracked_files(folder: Path, *suffixes: str) -> list[Path] | None:
     return sorted(path for path in paths if path.is_file())
 
 
-def _place(path: Path) -> tuple[Path, str] | None:
-    """The root of the working tree around a file, which need not be there any more, and its name from there."""
+def _places(path: Path) -> Iterator[tuple[Path, str]]:
+    """The root of the working tree around a file, which need not be there any more, and its name from there.
+
+    Of a link first its own name, for what it led to then may be another file; then that of what it leads to.
+    """
     real = Path(os.path.realpath(path))
-    for one in (path.absolute() if ".." not in path.parts else real, real):
+    own = path.absolute() if ".." not in path.parts else real
+    for one in dict.fromkeys((own, real)):
         top = top_of(next(parent for parent in one.parents if parent.is_dir()))
-        # A link to elsewhere in the repository is itself in it: what it led to then may be another file.
         root = next((parent for parent in one.parents if top and Path(os.path.realpath(parent)) == top), None)
         if top and root:
-            return top, one.relative_to(root).as_posix()
-    return None
+            yield top, one.relative_to(root).as_posix()
 
 
 def _smudged(top: Path, name: str, pointer: bytes) -> bytes:
@@ -181,5 +183,5 @@ def _run(folder: Path, *arguments: str, given: bytes | None = None) -> subproces
             env={**environment, "GIT_OPTIONAL_LOCKS": "0"},
             check=False,
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # a ValueError: of a NUL in a name
         return None

@@ -181,10 +181,11 @@ def _grouped(blocks: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], ND
 def quantile_ratio(new: Blocks, *olds: Blocks, q: float = 0.1, level: float = LEVEL) -> Interval:
     """Typical ratio new/old of the q-quantiles of blocks that were timed next to each other.
 
-    new, olds: the same processes and blocks in the same order; where the old file was timed more than once, `new` is
-    set against the geometric mean. What slows the machine for a while slows all blocks of a round, so it falls out of
-    their ratio. A process counts as one observation, the median of its rounds' log ratios; the interval is that of the
-    mean over processes, trimmed so that a process under a passing load has no say.
+    new, olds: the same processes and blocks in the same order; where the old file was timed more than once, each round
+    gives a ratio to each. (Not one to their mean: under a load, times are skewed, and the median of a difference is
+    right only where both sides are alike.) What slows the machine for a while slows all blocks of a round, so it falls
+    out of their ratio. A process counts as one observation, the median of its rounds' log ratios; the interval is that
+    of the mean over processes, trimmed so that a process under a passing load has no say.
 
     On an idle and on a busy machine this was three to ten times narrower than bootstrapping the ratio of the pooled
     quantiles. Raises ValueError when they do not have the same processes and blocks.
@@ -192,15 +193,15 @@ def quantile_ratio(new: Blocks, *olds: Blocks, q: float = 0.1, level: float = LE
     if any([len(process) for process in new] != [len(process) for process in old] for old in olds):
         raise ValueError("new and old must come from the same interleaved session")
     logs = [
-        [_log_ratio(*blocks, q=q) for blocks in zip(*processes, strict=True)]
+        [_log_ratio(block, old, q) for block, *again in zip(*processes, strict=True) for old in again]
         for processes in zip(new, *olds, strict=True)
     ]
     typical = trimmed_mean(logs[0] if len(logs) == 1 else [median(process) for process in logs], level=level)
     return Interval(math.exp(typical.value), math.exp(typical.low), math.exp(typical.high), level)
 
 
-def _log_ratio(new: Sequence[float], *olds: Sequence[float], q: float) -> float:
-    return math.log(_quantile(new, q)) - fmean(math.log(_quantile(old, q)) for old in olds)
+def _log_ratio(new: Sequence[float], old: Sequence[float], q: float) -> float:
+    return math.log(_quantile(new, q) / _quantile(old, q))
 
 
 def _quantile(values: Sequence[float], q: float) -> float:

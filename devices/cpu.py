@@ -32,7 +32,7 @@ from edgedl.devices.session import Examined, OpTimes, Timed, TimingTask
 
 PROCESSES = 25  # at least about as many are what a budget is divided into
 PROCESS_S = 0.6  # and none takes much longer than this: how processes differ is told by many of them
-OPS_SHARE = 0.1  # of the budget goes to times per op
+OPS_SHARE, OPS_S = 0.1, 0.5  # of the budget goes to times per op, but no more than so many seconds for a file
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _profile(files: Sequence[ModelFile], plan: SamplingPlan) -> LatencyReport:
         runtime_bytes = {
             kind: in_child(session.runtime_memory, kind, subject="") for kind in {file.format for file in files}
         }
-        examine_s = OPS_SHARE * plan.budget_s / len(files)
+        examine_s = min(OPS_SHARE * plan.budget_s / len(files), OPS_S)
         seen = {path: _examine(file, plan, examine_s) for path, file in {file.path: file for file in files}.items()}
         deadline = started + 0.95 * plan.budget_s  # the rest is for the intervals
         processes = max(PROCESSES, round(plan.budget_s / PROCESS_S))

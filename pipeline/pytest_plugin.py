@@ -173,14 +173,9 @@ def _timing_lock() -> Generator[None]:
 
 
 def _in_words(verdict: Verdict) -> str:
-    from edgedl.pipeline.check.words import explanation_in_words
+    from edgedl.pipeline.check.words import verdict_in_words
 
-    on = f", on {verdict.device}" if verdict.device else ""
-    lines = [f"edgedl: {verdict.outcome}: {verdict.new} against {verdict.old}{on}"]
-    lines += [f"  {one.what}: {one.outcome}: {one.sentence}" for one in verdict.findings]
-    lines += [f"  where: {line}" for line in explanation_in_words(verdict)]
-    lines += [f"  note: {note}" for note in verdict.notes]
-    return "\n".join(lines)
+    return "edgedl: " + "\n".join(verdict_in_words(verdict))
 
 
 # --- what pytest calls -----------------------------------------------------------------------------------------------

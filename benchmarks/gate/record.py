@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import shutil
 import sys
 import time
@@ -46,17 +47,17 @@ def pairs(work: Path, models: Path | None) -> list[Pair]:
     folder = work / "models"
     base = stack(folder / "stack.tflite", LAYERS)
     real = {
-        "KWS int8": ("keyword_spotting/trained_models/kws_ref_model.tflite", 100, 200),
-        "ResNet-8 int8": ("image_classification/trained_models/pretrainedResnet_quant.tflite", 80, 130),
+        "KWS int8": ("keyword_spotting/trained_models/kws_ref_model.tflite", 70, 250),
+        "ResNet-8 int8": ("image_classification/trained_models/pretrainedResnet_quant.tflite", 60, 160),
         "autoencoder float32": ("anomaly_detection/trained_models/ad01_fp32.tflite", 10, 20),
     }
-    found = [Pair("stack", base, _copied(base, folder), 0, _planned(*(160, 300) if models else (350, 650)))]
+    found = [Pair("stack", base, _copied(base, folder), 0, _planned(*(110, 320) if models else (250, 750)))]
     if models:
         found += [
             Pair(name, models / path, _copied(models / path, folder), 0, _planned(*n))
             for name, (path, *n) in real.items()
         ]
-    for added, *n in ((5, 100, 200), (2, 60, 100), (10, 15, 25)):
+    for added, *n in ((5, 60, 100), (2, 50, 60), (10, 15, 15)):
         found.append(Pair("stack", base, stack(folder / f"stack+{added}.tflite", LAYERS + added), added, _planned(*n)))
     return found
 
@@ -71,8 +72,11 @@ def _copied(file: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Decision:
-    """One call of `check`. added: in percent. ratio: value, low, high. visible: of the noise floor. old, new: means of
-    blocks of up to 20 inferences, and the smallest time of all, in microseconds."""
+    """One call of `check`. added: in percent. ratio: value, low, high. visible: of the noise floor.
+
+    old, new: means of blocks of up to 20 inferences, and the smallest time of all; p10: of each block, by process, of
+    old, new and old again; in microseconds.
+    """
 
     pair: str
     added: float
@@ -88,6 +92,7 @@ class Decision:
     new: tuple[float, ...]
     old_min: float
     new_min: float
+    p10: tuple[tuple[tuple[float, ...], ...], ...]
 
 
 def decide(pair: Pair, load: str, seed: int) -> Decision:
@@ -99,9 +104,14 @@ def decide(pair: Pair, load: str, seed: int) -> Decision:
     assert report and noise and finding.interval
     (old, old_min), (new, new_min) = (_samples(report, index) for index in (0, 1))
     ratio, itself = ((one.value, one.low, one.high) for one in (finding.interval, noise.itself))
+    p10 = tuple(
+        tuple(tuple(round(sorted(block)[max(math.ceil(0.1 * len(block)) - 1, 0)], 3) for block in process)
+              for process in model.timing.blocks_us)
+        for model in report.models if model.timing
+    )  # fmt: skip
     return Decision(
         pair.name, pair.added, load, seed, finding.outcome, ratio, itself, noise.visible, report.processes, seconds,
-        old, new, old_min, new_min,
+        old, new, old_min, new_min, p10,
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ from edgedl.core.artifacts.saving import (
     to_json,
 )
 from edgedl.core.artifacts.trained import CarriedOver, SplitRecord, TrainedModel
-from edgedl.core.artifacts.verdict import Checked, Finding, Gate, NoiseFloor, OpChange, Outcome, Verdict
+from edgedl.core.artifacts.verdict import Checked, Figures, Finding, Gate, NoiseFloor, OpChange, Outcome, Verdict
 
 __all__ = [
     "A",
@@ -71,6 +71,7 @@ __all__ = [
     "DeviceParity",
     "Estimate",
     "ExportedModel",
+    "Figures",
     "Finding",
     "Gate",
     "FloatOp",

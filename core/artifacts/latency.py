@@ -200,10 +200,11 @@ class LatencyReport(Artifact):
             return Speed(timing.p10_us, "us", "p10", timing.n, self.obtained, timing.ratio)
         first = self.models[0]
         if model.instructions is not None:
-            total, n = model.instructions.total, model.instructions.inferences
+            total, n, spread = model.instructions.total, model.instructions.inferences, model.instructions.spread
             base = first.instructions.total if first.instructions and model is not first else None
             ratio = exact(total / base) if base else None
-            return Speed(exact(total), "instructions", "instructions", n, self.obtained, ratio)
+            seen = Interval(total, total - spread, total + spread) if spread else exact(total)
+            return Speed(seen, "instructions", "instructions", n, self.obtained, ratio)
         if model.estimate is not None:
             value = model.estimate.latency_us
             base = first.estimate.latency_us.value if first.estimate and model is not first else None

@@ -33,6 +33,27 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What a file is on a device, in the figures that a check has limits for; all but times and memory are exact.
+
+    What the device does not tell, or does not have, is None.
+
+    macs: of one example. boundaries: ops that only change between integers and floats. cpu_ops: ops on the CPU, of a
+    device that has an accelerator beside it. memory: what the bytes were counted of. instructions: of an inference.
+    """
+
+    size_bytes: int
+    macs: int
+    ops: int
+    boundaries: int
+    cpu_ops: int | None = None
+    memory_bytes: int | None = None
+    memory: str = ""
+    instructions: int | None = None
+    obtained: Obtained = "measured"
+
+
+@dataclass(frozen=True)
 class OpChange:
     """One op in which two files differ.
 
@@ -78,8 +99,8 @@ class Verdict(Artifact):
 
     device: on which; "" where nothing ran. latency: of (old, new), and where times were measured of old once more.
     noise: where they were. explanation: the ops in which the files differ, where a figure regressed or improved; the
-    largest difference first. op_counts: "+2 DEQUANTIZE", where there are more or fewer of a kind. notes: what the old
-    file is, and anything else to know.
+    largest difference first. op_counts: "+2 DEQUANTIZE", where there are more or fewer of a kind. figures: of the new
+    file. notes: what the old file is, and anything else to know.
     """
 
     new: str
@@ -91,6 +112,7 @@ class Verdict(Artifact):
     noise: NoiseFloor | None = None
     explanation: tuple[OpChange, ...] = ()
     op_counts: str = ""
+    figures: Figures | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -13,17 +13,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, ValidationError
 
-from edgedl.core.artifacts import LatencyReport, Obtained, TensorSpec
-from edgedl.core.config import Section
-from edgedl.core.errors import ConfigError
+from edgedl.core.artifacts import Figures, LatencyReport, Obtained, TensorSpec
+from edgedl.core.config import Section, sentence
+from edgedl.core.errors import ConfigError, ModelError, OutputError
 from edgedl.core.files import sha256_of, write_atomically
 from edgedl.core.git import commit_of
 from edgedl.core.model_facts import ModelFile
-from edgedl.pipeline.check.figures import Figures, figures_of
+from edgedl.pipeline.check.figures import figures_of
 
 VERSION = 1
+
+
+def _name_of_a_file(value: str) -> str:
+    if "\0" in value or not Path(value).name:
+        raise sentence(f"required the path of a file, received {value!r}")
+    return value
+
+
+FilePath = Annotated[str, AfterValidator(_name_of_a_file)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
@@ -32,6 +41,7 @@ class Measured(Section):
 
     hardware: str
     runtimes: dict[str, str]
+    threads: PositiveInt = 1
     obtained: Obtained
     figures: Figures
     p10_us: float | None = None
@@ -39,11 +49,15 @@ class Measured(Section):
 
 
 class Baseline(Section):
-    """One model on one device. file: the accepted model file, relative to this one's folder; url: where else it is."""
+    """One model on one device.
+
+    file: the accepted model file, relative to this one's folder. url: where else it is, with {sha256} or {file} in it;
+    written by hand. commit: around the model file when it was accepted, for people.
+    """
 
     edgedl_baseline: Literal[1] = VERSION
     model: str
-    file: str
+    file: FilePath
     sha256: Sha256
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -54,9 +68,9 @@ class Baseline(Section):
     measured: tuple[Measured, ...] = Field(default=())
 
     def on(self, report: LatencyReport) -> Measured | None:
-        """What was measured on the same machine with the same versions of the runtimes."""
-        key = (report.hardware, dict(report.runtimes))
-        return next((one for one in self.measured if (one.hardware, one.runtimes) == key), None)
+        """What was measured on the same machine with the same versions of the runtimes and as many threads."""
+        key = (report.hardware, dict(report.runtimes), report.conditions.threads)
+        return next((one for one in self.measured if (one.hardware, one.runtimes, one.threads) == key), None)
 
 
 def is_baseline(path: Path) -> bool:
@@ -75,6 +89,7 @@ def read_baseline(path: Path, *, device: str | None = None) -> Baseline:
             f"{path} is no baseline",
             required="a file that `edgedl check NEW --against FILE.json --update-baseline` writes",
             received=f"{where}: {received['msg']}" if where else str(received["msg"]),
+            advice="Bring back the last whole one (`git checkout FILE.json`), or remove it and accept the file anew",
         ) from None
     if device is not None and baseline.device != device:
         raise ConfigError(
@@ -114,10 +129,13 @@ def baseline_of(
 
 
 def _measured(new: ModelFile, sha256: str, report: LatencyReport) -> Measured:
-    on = next(one for one in report.models if one.sha256 == sha256)
+    on = next((one for one in report.models if one.sha256 == sha256), None)
+    if on is None:
+        raise ModelError(f"{new.path} changed while it was checked", advice="Check it again")
     return Measured(
         hardware=report.hardware,
         runtimes=dict(report.runtimes),
+        threads=report.conditions.threads,
         obtained=report.obtained,
         figures=figures_of(new.facts, on, report),
         p10_us=round(on.timing.p10_us.value, 3) if on.timing else None,
@@ -127,7 +145,13 @@ def _measured(new: ModelFile, sha256: str, report: LatencyReport) -> Measured:
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Whole, or as it was. Raises OutputError."""
     data: dict[str, Any] = baseline.model_dump(mode="json", exclude_none=True)
-    write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    try:
+        write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    except OutputError as error:
+        advice = "Name another place: --against FILE.json, or `baselines` in latency.yaml"
+        raise OutputError(error.what, advice=advice) from None
+    except UnicodeEncodeError:
+        raise OutputError(f"{baseline.file!a} cannot be named in {path}", required="a name that is UTF-8") from None
 
 
 def accepted_in_words(path: Path, baseline: Baseline, before: Baseline | None) -> list[str]:

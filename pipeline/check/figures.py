@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from edgedl.core.artifacts import LatencyReport, ModelLatency, Obtained
+from edgedl.core.artifacts import Figures, LatencyReport, ModelLatency
 from edgedl.core.model_facts import ModelFacts
 
 BOUNDARIES = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear")
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One file. What the device does not tell, or does not have, is None.
-
-    macs: of one example. boundaries: ops that only change between integers and floats. cpu_ops: ops on the CPU, of a
-    device that has an accelerator beside it. memory: what the bytes were counted of. instructions: of an inference.
-    """
-
-    size_bytes: int
-    macs: int
-    ops: int
-    boundaries: int
-    cpu_ops: int | None = None
-    memory_bytes: int | None = None
-    memory: str = ""
-    instructions: int | None = None
-    obtained: Obtained = "measured"
 
 
 def figures_of(facts: ModelFacts, on: ModelLatency | None = None, report: LatencyReport | None = None) -> Figures:

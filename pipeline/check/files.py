@@ -76,7 +76,15 @@ def check(
         noise=noise_floor(report) if report else None,
         explanation=explain(old_file.facts, new_file.facts, report) if told else (),
         op_counts=op_counts_in_words(old_file.facts, new_file.facts),
+        figures=figures_of(new_file.facts, report.models[1] if report else None, report),
+        notes=_notes(report, findings, limits),
     )
+
+
+def _notes(report: LatencyReport | None, findings: Sequence[Finding], limits: Limits) -> tuple[str, ...]:
+    if report is None or limits.max_slowdown is None or any(one.what == "latency" for one in findings):
+        return ()
+    return (f"latency was not judged: {report.device} tells no speed of these files",)
 
 
 def _session(new: ModelFile, old: ModelFile, limits: Limits, device: str, plan: SamplingPlan) -> LatencyReport | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgedl.core.artifacts import Checked, Gate, Verdict
+from edgedl.core.artifacts import Checked, Gate, LatencyReport, Verdict
 from edgedl.core.console import reporter
-from edgedl.core.errors import ConfigError, EdgedlError, ExitCode
+from edgedl.core.errors import ConfigError, EdgedlError, ExitCode, OutputError
+from edgedl.core.files import as_output_error, is_refusal
 from edgedl.core.git import commit_of
 from edgedl.devices import find_device
-from edgedl.pipeline.check import history
+from edgedl.pipeline.check import history, locate
 from edgedl.pipeline.check.baseline import (
     Baseline,
     accepted_in_words,
@@ -22,7 +24,7 @@ from edgedl.pipeline.check.baseline import (
     read_baseline,
     write_baseline,
 )
-from edgedl.pipeline.check.latency_yaml import LatencyYaml, baseline_path, read_latency_yaml
+from edgedl.pipeline.check.latency_yaml import LatencyYaml, baseline_path, data_of, read_latency_yaml
 from edgedl.pipeline.check.locate import GIT
 from edgedl.pipeline.check.outcome import exit_code
 from edgedl.pipeline.profile import model_file, profile
@@ -42,63 +44,76 @@ class Question:
 def named(files: Sequence[Path], against: str, devices: Sequence[str], settings: Mapping[str, Any]) -> list[Question]:
     """Each file on each device against one thing: a file, `git:REVISION`, a baseline, or a folder that holds old files
     under the new ones' names, or baselines. Raises ConfigError, UnavailableError for a device that nobody knows."""
+    files = list(dict.fromkeys(files))
     if not files:
         raise ConfigError("there is nothing to check", required="a .tflite or .onnx file", received="--against alone")
+    if not against:
+        raise ConfigError("--against is empty", required="a file, git:REVISION, a baseline (.json), or a folder")
     place = Path(against)
-    if len(files) * len(devices) > 1 and not (against.startswith(GIT) or place.is_dir()):
+    folder = not against.startswith(GIT) and (place.is_dir() or against.endswith("/"))
+    if len(files) * len(devices) > 1 and not (against.startswith(GIT) or folder):
         raise ConfigError(
             "several files or devices need one old file each",
             required="--against git:REVISION, or a folder",
             received=against,
         )
-    folder = not against.startswith(GIT) and (place.is_dir() or against.endswith("/"))
     stems = Counter(file.stem for file in files)
+    names = {file: file.stem if stems[file.stem] == 1 else file.as_posix() for file in files}
     asked = [
-        Question(
-            file.stem if stems[file.stem] == 1 else file.as_posix(),
-            file,
-            _in_folder(place, file, device) if folder else against,
-            device,
-            settings,
-        )
-        for file in files
+        Question(model, file, _in_folder(place, file, model, device) if folder else against, device, settings)
+        for file, model in names.items()
         for device in devices
     ]
     return _with_known_devices(asked)
 
 
-def _in_folder(folder: Path, file: Path, device: str) -> Path:
+def _in_folder(folder: Path, file: Path, model: str, device: str) -> Path:
     old = folder / file.name
-    return old if old.is_file() else baseline_path(folder, file.stem, device)
+    return old if old.is_file() else baseline_path(folder, model, device)
 
 
 def listed(
-    config: Path, files: Sequence[Path], devices: Sequence[str], settings: Mapping[str, Any]
+    config: Path,
+    files: Sequence[Path],
+    devices: Sequence[str],
+    settings: Mapping[str, Any],
+    against: str | None = None,
 ) -> tuple[list[Question], Path | None]:
-    """What a latency.yaml asks, of all its models or of `files` alone, and its history. devices, settings: go before
-    its own, where there are any. Raises ConfigError, UnavailableError for a device that nobody knows."""
+    """What a latency.yaml asks, of all its models or of `files` alone, and its history.
+
+    devices, settings, against (`git:REVISION`): go before its own, where there are any. Raises ConfigError,
+    UnavailableError for a device that nobody knows.
+    """
     if not config.is_file():
         given = ", ".join(map(str, files))
         raise ConfigError(
             f"there is no {config}" if not files else f"nothing says what {given} is checked against",
             advice="`edgedl init --check` writes one" + (", or name the old file with --against" if files else ""),
         )
+    if against is not None and not against.startswith(GIT):
+        raise ConfigError("there is nothing to check", required="a .tflite or .onnx file", received="--against alone")
     content = read_latency_yaml(config)
-    asked = list(_questions(content, devices, settings))
+    asked = list(_questions(content, config, devices, settings))
     if files:
-        wanted = {file.resolve() for file in files}
-        known = {one.new.resolve() for one in asked}
-        if unknown := sorted(map(str, wanted - known)):
+        known = {os.path.realpath(one.new) for one in asked}
+        if unknown := [file for file in files if os.path.realpath(file) not in known]:
             raise ConfigError(f"{config} names no {unknown[0]}", advice="Add it there, or name the old file: --against")
-        asked = [one for one in asked if one.new.resolve() in wanted]
+        wanted = {os.path.realpath(file) for file in files}
+        asked = [one for one in asked if os.path.realpath(one.new) in wanted]
+    if against is not None:
+        asked = [replace(one, against=against) for one in asked]
     return _with_known_devices(asked), content.history
 
 
-def _questions(file: LatencyYaml, devices: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Question]:
+def _questions(
+    file: LatencyYaml, config: Path, devices: Sequence[str], settings: Mapping[str, Any]
+) -> Iterator[Question]:
     for model, entry in file.models.items():
-        own = {"data": entry.data, "budget_s": entry.budget_s, "threads": entry.threads, **dict(entry.limits)}
-        for device in devices or entry.devices:
-            against = entry.against or _short(file.baseline(model, device))
+        data = data_of(entry, config) if "data" not in settings else None
+        own = {"data": data, "budget_s": entry.budget_s, "threads": entry.threads, **dict(entry.limits)}
+        for device in dict.fromkeys(devices or entry.devices):
+            place = entry.against or file.baseline(model, device)
+            against = place if isinstance(place, str) else _short(place)
             yield Question(model, _short(entry.file), against, device, {**own, **settings})
 
 
@@ -119,6 +134,9 @@ def check_one(one: Question, *, seed: int = 0, history_file: Path | None = None)
 
     verdict = check(one.new, str(one.against), device=one.device, seed=seed, **one.settings)
     if history_file is not None:
+        if not verdict.findings:  # the same file as before, or the first one: nothing has run yet
+            report = _profiled(one, seed)
+            verdict = replace(verdict, device=report.device, latency=report)
         commit = commit_of(one.new.resolve().parent, besides=history_file)
         history.append(history_file, history.line_of(verdict, commit=commit, model=one.model))
     return verdict
@@ -132,15 +150,16 @@ def accept(one: Question, *, seed: int = 0) -> Verdict:
     """
     path = Path(one.against)
     if not is_baseline(path):
-        raise ConfigError("there is no baseline to update", required="--against FILE.json", received=str(path))
+        required = "--against FILE.json, or a latency.yaml without `against`"
+        raise ConfigError("there is no baseline to update", required=required, received=str(one.against))
     before = read_baseline(path, device=one.device) if path.exists() else None
     verdict = _seen_before(one, before, seed)
     report = verdict.latency if verdict else None
     if report is None:
-        threads, budget_s = one.settings.get("threads", 1), one.settings.get("budget_s", 30.0)
-        report = profile(one.new, device=one.device, budget_s=budget_s, threads=threads, seed=seed)
+        report = _profiled(one, seed)
     baseline = baseline_of(path, model_file(one.new), one.model, one.device, report, before)
     write_baseline(path, baseline)
+    _keep(one.new)
     return Verdict(
         name=f"{one.new.name} accepted",
         new=str(one.new),
@@ -153,12 +172,27 @@ def accept(one: Question, *, seed: int = 0) -> Verdict:
     )
 
 
+def _profiled(one: Question, seed: int) -> LatencyReport:
+    threads, budget_s = one.settings.get("threads", 1), one.settings.get("budget_s", 30.0)
+    return profile(one.new, device=one.device, budget_s=budget_s, threads=threads, seed=seed)
+
+
+def _keep(file: Path) -> None:
+    """In the cache, for when another file lies in its place."""
+    try:
+        locate.keep(file)
+    except OutputError as error:
+        reporter().warn(f"{file} is not kept in the cache: {error}")
+
+
 def _seen_before(one: Question, before: Baseline | None, seed: int) -> Verdict | None:
     """The check against what was accepted before; None where there is nothing, or it cannot be had any more."""
     if before is None:
         return None
     try:
         return check_one(one, seed=seed)
+    except ConfigError:
+        raise
     except EdgedlError as error:
         reporter().warn(f"{one.model} on {one.device}: not compared with what was accepted before: {error}")
         return None
@@ -172,9 +206,19 @@ def on_all(asked: Sequence[Question], answer: Callable[[Question], Verdict]) -> 
             reporter().note(f"{number}/{len(asked)}: {one.model} on {one.device}")
         try:
             found.append(checked(one, answer(one)))
-        except EdgedlError as error:
-            found.append(Checked(one.model, one.device, str(one.new), None, str(error), int(error.exit_code)))
+        except (EdgedlError, OSError) as error:
+            told = _told(error)
+            found.append(Checked(one.model, one.device, str(one.new), None, str(told), int(told.exit_code)))
     return Gate(tuple(found))
+
+
+def _told(error: EdgedlError | OSError) -> EdgedlError:
+    """What the system refuses, as an error of ours. Raises what is a fault of ours."""
+    if isinstance(error, EdgedlError):
+        return error
+    if not is_refusal(error):
+        raise error
+    return as_output_error(error, error.filename, doing="use")
 
 
 def checked(one: Question, verdict: Verdict) -> Checked:

@@ -115,16 +115,18 @@ def _runtimes(report: LatencyReport, new: ModelLatency) -> dict[str, str]:
     return {name: version for name, version in report.runtimes.items() if name not in others}
 
 
-_FOUND = {"size": "size_bytes", "MACs": "macs", "ops": "ops", "boundaries": "boundaries", "CPU ops": "cpu_ops"}
-"""What a check is told exactly of the files themselves, by the name of the finding."""
+_COUNTED = {"size_bytes": "bytes", "macs": "MACs", "ops": "ops", "boundaries": "ops", "cpu_ops": "ops"}
+"""What a check is told exactly of the new file itself, with its unit."""
 
 
 def _figures(verdict: Verdict, report: LatencyReport | None, new: ModelLatency | None) -> dict[str, Figure]:
     found = _of_the_session(report, new) if report and new else {}
+    for name, unit in _COUNTED.items():
+        value = getattr(verdict.figures, name) if verdict.figures else None
+        if value is not None:
+            found[name] = Figure(value, unit, "measured", exact=True)
     for one in verdict.findings:
-        if one.what in _FOUND:
-            found[_FOUND[one.what]] = Figure(one.new, one.unit, one.obtained, exact=True)
-        elif one.what == "accuracy":
+        if one.what == "accuracy":
             found["accuracy"] = Figure(one.new, one.unit, one.obtained, exact=False)
     return found
 

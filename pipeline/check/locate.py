@@ -9,9 +9,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from edgedl.core import git
-from edgedl.core.errors import ConfigError, DataError, InputError
+from edgedl.core.errors import ConfigError, DataError, InputError, OutputError
 from edgedl.core.files import sha256_of, write_atomically
 from edgedl.devices.native import cache_folder
 from edgedl.pipeline.check.baseline import Baseline
@@ -58,6 +59,8 @@ def at_commit(new: Path, name: str) -> Found | None:
             advice="Name the old file itself: --against FILE",
         )
     commit = git.revision(top, name)
+    if commit is None and name == "HEAD":
+        return None  # nothing was committed yet
     if commit is None:
         raise ConfigError(f"git knows no commit {name!r} here", advice=_to_have(top, name))
     content = git.content_at(new, commit)
@@ -111,7 +114,8 @@ def by_hash(baseline: Baseline, at: Path) -> Found:
 
 
 def _fetched(baseline: Baseline, url: str, own: Path) -> Found:
-    url = url.replace("{sha256}", baseline.sha256).replace("{file}", own.name)
+    url = f"{url}{{file}}" if url.endswith("/") else url
+    url = url.replace("{sha256}", baseline.sha256).replace("{file}", quote(own.name))
     base, _, name = url.rpartition("/")
     remote = Remote(base, name, f"sha256:{baseline.sha256}", variable=URL_VARIABLE)
     fetch(remote, own.parent).replace(own)
@@ -121,6 +125,9 @@ def _fetched(baseline: Baseline, url: str, own: Path) -> Found:
 def _kept(content: bytes, name: str) -> Path:
     """The content as a file of the cache, by its hash."""
     path = cached(hashlib.sha256(content).hexdigest(), name)
-    if not (path.is_file() and path.stat().st_size == len(content)):
-        write_atomically(path, content)
+    if not (path.is_file() and path.read_bytes() == content):
+        try:
+            write_atomically(path, content)
+        except OutputError as error:
+            raise OutputError(error.what, advice="EDGEDL_CACHE names another folder for it") from None
     return path

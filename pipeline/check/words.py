@@ -4,30 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
 from edgedl.core.artifacts import Checked, Finding, Gate, OpChange, Verdict, to_json
 
-LONGEST = 8
-"""Ops that are shown of an explanation; the JSON has all."""
+
+def verdict_in_words(verdict: Verdict) -> list[str]:
+    """The whole of it for a terminal, a line each."""
+    on = f", on {verdict.device}" if verdict.device else ""
+    return [
+        f"{verdict.outcome}: {verdict.new} against {verdict.old}{on}",
+        *(f"  {one.what}: {one.outcome}: {one.sentence}" for one in verdict.findings),
+        *(f"  where: {line}" for line in explanation_in_words(verdict)),
+        *(f"  note: {note}" for note in verdict.notes),
+    ]
+
+
+LONGEST, MOST_LAYERS = 8, 3
+"""Lines that are shown of an explanation, and layers in a line; the JSON has all."""
 
 
 def explanation_in_words(verdict: Verdict) -> list[str]:
     """Where the difference comes from, a line each, the largest first."""
     lines = [f"ops: {verdict.op_counts}"] if verdict.op_counts else []
-    lines += [change_in_words(one) for one in verdict.explanation[:LONGEST]]
-    rest = len(verdict.explanation) - LONGEST
+    told = [change_in_words(*alike) for alike in _alike(verdict.explanation)]
+    lines += told[:LONGEST]
+    rest = len(told) - LONGEST
     return [*lines, f"and {rest} more (--json)"] if rest > 0 else lines
 
 
-def change_in_words(change: OpChange) -> str:
-    """ "CONV_2D of conv1: 110,200 → 153,000 instructions (+38.8 %), emulated; output [8, 8, 16] → [8, 8, 24]"."""
-    name = f"{change.op} of {change.layer}" if change.layer else change.op
+def _alike(changes: Iterable[OpChange]) -> list[list[OpChange]]:
+    """Ops of one kind that only one of the files has are told together, where the first of them would be."""
+    groups: dict[object, list[OpChange]] = {}
+    for number, one in enumerate(changes):
+        key = number if one.kind == "changed" else (one.kind, one.op, one.unit)
+        groups.setdefault(key, []).append(one)
+    return sorted(groups.values(), key=lambda group: -abs(sum(one.added for one in group)))
+
+
+def change_in_words(change: OpChange, *alike: OpChange) -> str:
+    """ "CONV_2D of conv1: 110,200 → 153,000 instructions (+38.8 %), emulated; output [8, 8, 16] → [8, 8, 24]"; of
+    several that are alike "3 DEQUANTIZE of a, b, c: are new; +1,200 instructions, emulated"."""
+    layers = [one.layer for one in (change, *alike) if one.layer]
+    shown = ", ".join(layers[:MOST_LAYERS]) + (" …" if len(layers) > MOST_LAYERS else "")
+    name = f"{f'{1 + len(alike)} ' if alike else ''}{change.op}{f' of {shown}' if shown else ''}"
     cost = ""
     if change.unit is not None:
         unit = {"us": "µs"}.get(change.unit, change.unit)
@@ -35,8 +62,9 @@ def change_in_words(change: OpChange) -> str:
             share = f" ({change.added / change.old_cost:+.1%})".replace("%", " %") if change.old_cost else ""
             cost = f"{change.old_cost:,.6g} → {change.new_cost:,.6g} {unit}{share}, {change.obtained}"
         else:
-            cost = f"{change.added:+,.6g} {unit}, {change.obtained}"
-    what = {"new": "is new", "gone": "is gone", "changed": ""}[change.kind]
+            cost = f"{sum(one.added for one in (change, *alike)):+,.6g} {unit}, {change.obtained}"
+    verb = "are" if alike else "is"
+    what = {"new": f"{verb} new", "gone": f"{verb} gone", "changed": ""}[change.kind]
     return f"{name}: {'; '.join(part for part in (what, cost, *change.differs) if part)}"
 
 
@@ -62,7 +90,13 @@ def to_junit(gate: Gate) -> str:
     for checked in gate.checked:
         suites.append(_suite(checked))
     ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+    return (
+        _NO_XML.sub("\N{REPLACEMENT CHARACTER}", ElementTree.tostring(suites, "unicode", xml_declaration=True)) + "\n"
+    )
+
+
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 cannot hold (§2.2)."""
 
 
 def _suite(checked: Checked) -> ElementTree.Element:
@@ -173,9 +207,9 @@ def _told(gate: Gate) -> Iterator[tuple[Checked, str, str, str, Finding | None]]
 
 
 def _place(checked: Checked) -> str:
-    """The new file, relative to the folder where the command runs, where it lies below it."""
+    """The new file as a URI, relative to the folder where the command runs, where it lies below it."""
     path = Path(checked.file)
-    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
+    return quote((path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix())
 
 
 def to_sarif(gate: Gate) -> str:
@@ -215,7 +249,7 @@ def to_code_quality(gate: Gate) -> str:
             "check_name": f"edgedl-{rule.replace(' ', '-').lower()}",
             "fingerprint": hashlib.sha256(f"{checked.model}/{checked.device}/{rule}".encode()).hexdigest(),
             "severity": _SEVERITY[level],
-            "location": {"path": _place(checked), "lines": {"begin": 1}},
+            "location": {"path": unquote(_place(checked)), "lines": {"begin": 1}},
         }
         for checked, rule, level, message, _ in _told(gate)
     ]

@@ -79,12 +79,13 @@ def command(
         from edgedl.pipeline.check import gate, words
 
         given = _given(context, SETTINGS)
+        _check_limits(given)
         devices = split_list("--device", device)
-        if against is not None:
-            asked = gate.named(new or (), against, devices, given)
+        if against is not None and new:
+            asked = gate.named(new, against, devices, given)
         else:
             asked, listed_history = gate.listed(
-                config, new or (), devices if _is_given(context, "device") else (), given
+                config, new or (), devices if _is_given(context, "device") else (), given, against
             )
             history = history or listed_history
 
@@ -101,7 +102,7 @@ def command(
             (code_quality, words.to_code_quality),
         ):
             if path is not None:
-                write_atomically(path, written(found))
+                write_atomically(path, written(found).encode(errors="backslashreplace"))  # a name may be no text
         only = found.checked[0].verdict if len(asked) == 1 else None
         say.data(to_json(only or found))
         for one in found.checked:
@@ -132,26 +133,29 @@ def _given(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
     return {name: context.params[name] for name in names if _is_given(context, name)}
 
 
+def _check_limits(given: dict[str, Any]) -> None:
+    """Raises ConfigError naming the option, before anything runs."""
+    from edgedl.core.config import check
+    from edgedl.pipeline.check.limits import Limits
+
+    for name in Limits.model_fields:
+        if name in given:
+            check(Limits, {name: given[name]}, source=f"--{name.replace('_', '-')}")
+
+
 def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
 
 
 def _say(say: Output, checked: Checked) -> None:
-    from edgedl.pipeline.check.words import explanation_in_words
+    from edgedl.pipeline.check.words import verdict_in_words
 
-    verdict = checked.verdict
-    if verdict is None:
+    if checked.verdict is None:
         say.line(f"failed: {checked.model} on {checked.device}: {checked.failure}")
         return
-    on = f", on {verdict.device}" if verdict.device else ""
-    say.line(f"{verdict.outcome}: {verdict.new} against {verdict.old}{on}")
-    for finding in verdict.findings:
-        say.line(f"  {finding.what}: {finding.outcome}: {finding.sentence}")
-    for line in explanation_in_words(verdict):
-        say.line(f"  where: {line}")
-    for note in verdict.notes:
-        say.line(f"  note: {note}")
+    for line in verdict_in_words(checked.verdict):
+        say.line(line)
 
 
 def _matrix(say: Output, gate: Gate) -> None:

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from edgedl.pipeline.check.history import HistoryLine
     from edgedl.pipeline.check.series import Series
 
-DEFAULT = Path("latency-history.jsonl")
+DEFAULT = "latency-history.jsonl"
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A history that checks have written.")] = DEFAULT,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A history that checks have written [that of latency.yaml].")
+    ] = None,
     chart: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the series, as .png or .svg.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Only this model.")] = None,
     device: Annotated[str | None, typer.Option(metavar="D", help="Only this device.")] = None,
@@ -33,6 +35,7 @@ def command(
         from edgedl.pipeline.check.history_chart import draw_history
         from edgedl.pipeline.check.series import amount, change_in_words, series_in_words, series_of
 
+        file = file or _of_latency_yaml()
         lines = read(file)
         if not lines:
             raise InputError(f"{file} holds no check yet", advice=f"`edgedl check NEW --against OLD --history {file}`")
@@ -55,6 +58,13 @@ def command(
         if chart:
             rest = f"; {left_out} more series do not fit: choose with --model or --device" if left_out else ""
             say.line(f"chart: {chart}{rest}")
+
+
+def _of_latency_yaml() -> Path:
+    from edgedl.pipeline.check.latency_yaml import NAME, read_latency_yaml
+
+    named = read_latency_yaml(Path(NAME)).history if Path(NAME).is_file() else None
+    return named or Path(DEFAULT)
 
 
 def _chosen(lines: list[HistoryLine], what: str, name: str | None) -> list[HistoryLine]:

@@ -22,6 +22,7 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Write a recipe with every key explained. Asks only on a terminal, and only before replacing a file."""
+    import shlex
     import sys
 
     from edgedl.core.errors import OutputError
@@ -36,8 +37,9 @@ def command(
                 raise OutputError(f"{path} exists already", advice="Choose another name, or give --force")
         write_atomically(path, text)
         say.data({"written": str(path)})
-        config = "" if path.name == "latency.yaml" else f" --config {path}"
-        say.line(f"written: {path}; next: {f'edgedl check{config}' if check else f'edgedl run {path}'}")
+        options = [] if str(path) == "latency.yaml" else ["--config", str(path)]
+        then = shlex.join(["edgedl", "check", *options] if check else ["edgedl", "run", str(path)])
+        say.line(f"written: {path}; next: {then}")
 
 
 def _recipe() -> str:

@@ -99,6 +99,15 @@ def test_a_planted_slowdown_of_three_percent_is_seen_through_noise_that_is_large
     assert 1.0 < found.low < 1.03 < found.high < 1.06
 
 
+def test_a_skewed_load_does_not_favour_the_new_file_where_the_old_one_was_timed_twice():
+    rng = np.random.default_rng(3)
+    logs = []
+    for _ in range(60):  # the same file three times, slowed by up to some tenths; against the mean of the two: −0.8 %
+        new, old, again = 100 * (1 + rng.exponential(0.1, (3, 8, 25, 1)))
+        logs.append(math.log(quantile_ratio(new.tolist(), old.tolist(), again.tolist()).value))
+    assert abs(np.mean(logs)) < 3 * np.std(logs) / len(logs) ** 0.5
+
+
 def test_the_ratio_needs_one_interleaved_session():
     new, old = session(np.random.default_rng(1), 3)
     with pytest.raises(ValueError, match="interleaved"):

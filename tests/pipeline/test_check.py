@@ -17,6 +17,7 @@ from tests.tiny_models import dense_onnx, dense_tflite, model_file
 from edgedl.core.artifacts import (
     Checked,
     Conditions,
+    Figures,
     Gate,
     LatencyReport,
     ModelLatency,
@@ -35,7 +36,6 @@ from edgedl.core.model_facts import ModelFacts, ModelFile, OpFacts
 from edgedl.core.statistics import Interval, exact, paired_difference, wilson
 from edgedl.devices.sampling import FIRST_LOOK, LOOK_LEVEL, LOOKS, planned_looks, ratio_for_decision
 from edgedl.pipeline.check.explain import explain, op_counts_in_words
-from edgedl.pipeline.check.figures import Figures
 from edgedl.pipeline.check.files import check
 from edgedl.pipeline.check.interface import require_same_interface
 from edgedl.pipeline.check.judge import (
@@ -382,7 +382,8 @@ def test_the_ops_that_were_added_are_named_with_their_costs(planted: Verdict):
     assert all(one.new_cost and one.unit == "us" and one.obtained == "measured" for one in added)
     lines = explanation_in_words(planted)
     assert lines[0] == "ops: +4 FULLY_CONNECTED"
-    assert any(re.fullmatch(r"FULLY_CONNECTED of dense_\d+: is new; \+[\d.]+ µs, measured", line) for line in lines)
+    layers = r"dense_\d+, dense_\d+, dense_\d+ …"
+    assert any(re.fullmatch(rf"4 FULLY_CONNECTED of {layers}: are new; \+[\d.]+ µs, measured", one) for one in lines)
     said = to_markdown(gate_of(planted))
     assert said.startswith("### ❌ dense on cpu: regressed\n")
     assert planted.findings[0].sentence in said

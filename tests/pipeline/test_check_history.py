@@ -16,6 +16,7 @@ import pytest
 
 from edgedl.core.artifacts import (
     Conditions,
+    Figures,
     Finding,
     Instructions,
     LatencyReport,
@@ -83,15 +84,15 @@ def verdict_of(*models: ModelLatency, **differs: Any) -> Verdict:
         stopped="enough",
         seconds=1.0,
     )
-    size = Finding("size", "pass", "", 4000, 4096, 1.024, None, None, "bytes")
     accuracy = Finding("accuracy", "pass", "", 97.5, 97.0, 0.5, None, Interval(0.5, 0.1, 0.9), "%")
     plain = Verdict(
         name="digits.tflite against old.tflite",
         new="out/digits.tflite",
         old="out/old.tflite",
         outcome="pass",
-        findings=(size, accuracy),
+        findings=(accuracy,),
         latency=report,
+        figures=Figures(size_bytes=4096, macs=1000, ops=5, boundaries=0),
         record=Record(machine="a computer"),
     )
     return replace(plain, **differs)
@@ -109,6 +110,9 @@ def test_a_line_of_a_timed_check() -> None:
         "p10_us": Figure(118.0, "us", "measured", exact=False, low=117.0, high=119.0, n=12),
         "memory_bytes": Figure(70_000, "bytes", "measured", exact=False),
         "size_bytes": Figure(4096, "bytes", "measured", exact=True),
+        "macs": Figure(1000, "MACs", "measured", exact=True),
+        "ops": Figure(5, "ops", "measured", exact=True),
+        "boundaries": Figure(0, "ops", "measured", exact=True),
         "accuracy": Figure(97.0, "%", "measured", exact=False),
     }
     assert found.ratio == Figure(1.02, "×", "measured", exact=False, n=12), "unbounded is no bound"

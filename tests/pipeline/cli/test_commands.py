@@ -65,7 +65,7 @@ def test_version(cli: Cli) -> None:
         (["profile"], ["Missing argument"]),
         (["compress", "m.keras"], ["Missing option '--method'"]),
         (["verify", "m.tflite"], ["Missing option '--against'"]),
-        (["check", "m.tflite"], ["Missing option '--against'"]),
+        (["check", "m.tflite"], ["nothing says what m.tflite is checked against", "--against"]),
         (["profile", "m.tflite", "--budget-s", "0"], ["--budget-s", "0.5"]),
         (["profile", "m.tflite", "--threads", "0"], ["--threads", "1"]),
         (["profile", "m.tflite", "--threads", "100000"], ["--threads", "256"]),
