@@ -51,14 +51,16 @@ def pairs(work: Path, models: Path | None) -> list[Pair]:
         "ResNet-8 int8": ("image_classification/trained_models/pretrainedResnet_quant.tflite", 60, 160),
         "autoencoder float32": ("anomaly_detection/trained_models/ad01_fp32.tflite", 10, 20),
     }
-    found = [Pair("stack", base, _copied(base, folder), 0, _planned(*(110, 320) if models else (250, 750)))]
+    found = [
+        Pair("stack", base, stack(folder / f"stack+{added}.tflite", LAYERS + added), added, _planned(*n))
+        for added, *n in ((5, 60, 100), (2, 50, 60), (10, 15, 15))
+    ]
+    found.append(Pair("stack", base, _copied(base, folder), 0, _planned(*(110, 320) if models else (250, 750))))
     if models:
         found += [
             Pair(name, models / path, _copied(models / path, folder), 0, _planned(*n))
             for name, (path, *n) in real.items()
         ]
-    for added, *n in ((5, 60, 100), (2, 50, 60), (10, 15, 15)):
-        found.append(Pair("stack", base, stack(folder / f"stack+{added}.tflite", LAYERS + added), added, _planned(*n)))
     return found
 
 

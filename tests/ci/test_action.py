@@ -98,6 +98,7 @@ def test_a_planted_regression_fails_the_job_and_is_in_the_summary(slower: Path):
         assert Path(found.outputs[name]).read_text().startswith(begins)
 
 
+@pytest.mark.slow
 def test_what_is_within_the_limits_passes(slower: Path):
     found = check(
         slower, files="models/*.tflite\n", against="git:HEAD~1", max_slowdown="none", args="--max-added-ops 9"
@@ -107,6 +108,7 @@ def test_what_is_within_the_limits_passes(slower: Path):
     assert "9 more are allowed" in found.summary
 
 
+@pytest.mark.slow
 def test_without_files_it_is_latency_yaml_that_decides(slower: Path):
     (slower / "gate.yaml").write_text(
         "against: git:HEAD~1\nlimits: {max_slowdown: none, max_added_ops: 0}\nmodels: {small: models/m.tflite}\n"

@@ -56,6 +56,7 @@ def test_the_documented_job_refuses_a_planted_regression(folder: Path):
     assert JOB["artifacts"]["when"] == "always"
 
 
+@pytest.mark.slow
 def test_issues_hold_what_gitlab_asks_for_and_keep_their_fingerprints(folder: Path):
     exact = "models/b/m.tflite --max-slowdown none --max-size-growth 0 --max-added-ops 0"
     found = []

@@ -42,6 +42,7 @@ def folder(tmp_path: Path) -> Path:
     return with_hook(tmp_path / "repository")
 
 
+@pytest.mark.slow
 def test_a_slower_model_is_refused_and_a_new_one_passes(folder: Path, tmp_path: Path):
     cache, model = tmp_path / "cache", folder / "models" / "m.tflite"
     (folder / "README").write_text("Nothing of a model.")

@@ -200,6 +200,7 @@ def test_a_counter_that_does_not_start_is_not_the_file_s_fault(tools: Path, thre
         device.profile([model_file(three[0])], SamplingPlan(), "callgrind")
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing(tools: Path, three: list[Path], tmp_path: Path) -> None:
     put(tools, "valgrind", SILENT + f"echo $$ > {tmp_path}/pid; exec /bin/sleep 60")
     temporary = tmp_path / "temporary"

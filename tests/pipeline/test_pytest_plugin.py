@@ -74,6 +74,7 @@ def test_device(edgedl_latency):
 """
 
 
+@pytest.mark.slow
 def test_limits_and_mistakes(tmp_path: Path):
     folder = repository(tmp_path)
     (folder / "test_latency.py").write_text(TESTS)
