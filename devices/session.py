@@ -134,8 +134,8 @@ class Timed:
 def time_files(task: TimingTask) -> tuple[Timed, ...]:
     """Time all files in this process: blocks of all files alternate, in a random order each round.
 
-    After `ROUNDS` rounds, or once they took as long as opening the files did, all are opened anew, as long as there is
-    time.
+    After `ROUNDS` rounds, or as many more as it takes to measure for as long as opening the files took, all are opened
+    anew, while there is time.
     """
     started = time.monotonic()
     gc.disable()

@@ -45,7 +45,7 @@ def check_against(
         found = at_commit(new, name)
         if found is None:
             note = f"{new.name} is not in {name}: a new file, with nothing to compare it with"
-            return _nothing_new(new, f"{new.name} in {name}", (note,))
+            return _nothing_new(new, f"{new.name} in {name}", note)
     elif is_baseline(Path(text)):
         return _against_baseline(new, Path(text), limits, accuracy, device, plan)
     else:
@@ -53,19 +53,17 @@ def check_against(
     return _both(new, found, limits, accuracy, device, plan)
 
 
-def _both(
-    new: Path, old: Found, limits: Limits, accuracy: AccuracyOf, device: str, plan: dict[str, Any], *notes: str
-) -> Verdict:
+def _both(new: Path, old: Found, limits: Limits, accuracy: AccuracyOf, device: str, plan: dict[str, Any]) -> Verdict:
     if old.where and sha256_of(new) == sha256_of(old.path):
-        return _nothing_new(new, old.where, (f"{new.name} is {old.where}, byte for byte: nothing to compare", *notes))
+        return _nothing_new(new, old.where, f"{new.name} is {old.where}, byte for byte: nothing to compare")
     change = accuracy(old.path, new)
     verdict = check(new, old.path, limits, accuracy=change, device=device, **plan)
     if not old.where:
         return verdict
-    return replace(verdict, name=f"{new.name} against {old.where}", old=old.where, notes=(*verdict.notes, *notes))
+    return replace(verdict, name=f"{new.name} against {old.where}", old=old.where)
 
 
-def _nothing_new(new: Path, old: str, notes: tuple[str, ...]) -> Verdict:
+def _nothing_new(new: Path, old: str, note: str) -> Verdict:
     file = model_file(new)
     return Verdict(
         name=f"{new.name} against {old}",
@@ -74,7 +72,7 @@ def _nothing_new(new: Path, old: str, notes: tuple[str, ...]) -> Verdict:
         outcome="pass",
         findings=(),
         figures=figures_of(file.facts),
-        notes=notes,
+        notes=(note,),
     )
 
 
