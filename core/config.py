@@ -160,16 +160,16 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{source}{where} is not YAML", received=str(getattr(error, "problem", error))) from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{source} is not a recipe", required="keys and values", received=_kind(data))
-    return cast(dict[str, Any], data)
+        raise ConfigError(f"{source} cannot be used", required="keys and values", received=_kind(data))
+    try:
+        return cast(dict[str, Any], _plain(data))
+    except RecursionError:
+        raise ConfigError(f"{source} refers to itself", required="no alias (*) inside its own anchor (&)") from None
 
 
 def apply_settings(data: Mapping[str, Any], settings: list[str]) -> dict[str, Any]:
     """`data` with every `a.b=value` of the command line's --set put in; values are YAML."""
-    try:
-        result = cast(dict[str, Any], _plain(data))
-    except RecursionError:
-        raise ConfigError("the recipe refers to itself", required="no alias (*) inside its own anchor (&)") from None
+    result = cast(dict[str, Any], _plain(data))
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:

@@ -67,6 +67,16 @@ class EdgedlError(Exception):
         return _rebuild, (type(self), self.what, self.required, self.received, self.advice)
 
 
+def own_fault(error: Exception) -> EdgedlError:
+    """What nobody expected, as one line that names a file with all of it."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="edgedl-fault-", suffix=".txt", delete=False) as log:
+        traceback.print_exception(error, file=log)
+    return EdgedlError(f"a fault of edgedl's own ({type(error).__name__}: {error}); please report it with {log.name}")
+
+
 def _rebuild(
     kind: type[EdgedlError],
     what: str,

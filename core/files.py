@@ -93,15 +93,15 @@ def output_errors(target: Path) -> Generator[None]:
 
 
 _REFUSALS = {
-    errno.ENOSPC: ("the disk is full", "free some space, or choose another folder with --out"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, or choose another folder with --out"),
-    errno.EFBIG: ("the file is larger than this system allows", "raise the limit, or choose another folder with --out"),
-    errno.EROFS: ("the folder is read-only", "choose a writable folder with --out"),
-    errno.EACCES: ("permission denied", "choose a writable folder with --out"),
-    errno.EPERM: ("permission denied", "choose a writable folder with --out"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder with --out"),
+    errno.ENOSPC: ("the disk is full", "free some space, or choose another folder"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or choose another folder"),
+    errno.EFBIG: ("the file is larger than this system allows", "raise the limit, or choose another folder"),
+    errno.EROFS: ("the folder is read-only", "choose a writable folder"),
+    errno.EACCES: ("permission denied", "choose a writable folder"),
+    errno.EPERM: ("permission denied", "choose a writable folder"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "choose another folder"),
     errno.EISDIR: ("the path is a folder, not a file", "choose another name"),
-    errno.EEXIST: ("the path is a file, not a folder", "choose another folder with --out"),
+    errno.EEXIST: ("the path is a file, not a folder", "choose another folder"),
     errno.ENAMETOOLONG: ("the name is too long for this system", "choose a shorter one"),
 }  # fmt: skip
 
@@ -113,5 +113,5 @@ def is_refusal(error: OSError) -> bool:
 
 def as_output_error(error: OSError, target: Path | str, *, doing: str = "write") -> EdgedlError:
     """The OutputError that says what the operating system said about `target`."""
-    reason, advice = _REFUSALS.get(error.errno or 0, (error.strerror or str(error), "choose another folder with --out"))
+    reason, advice = _REFUSALS.get(error.errno or 0, (error.strerror or str(error), "choose another folder"))
     return OutputError(f"cannot {doing} {target}: {reason}", advice=advice[0].upper() + advice[1:])

@@ -78,8 +78,8 @@ def is_baseline(path: Path) -> bool:
     return path.suffix == ".json"
 
 
-def read_baseline(path: Path, *, device: str | None = None) -> Baseline:
-    """The baseline in a file. device: which it must be of. Raises ConfigError."""
+def read_baseline(path: Path, *, device: str | None = None, model: str | None = None) -> Baseline:
+    """The baseline in a file. device, model: which it must be of. Raises ConfigError."""
     try:
         baseline = Baseline.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -97,6 +97,13 @@ def read_baseline(path: Path, *, device: str | None = None) -> Baseline:
             required=device,
             received=baseline.device,
             advice=f"Give --device {baseline.device}, or another file for {device}",
+        )
+    if model is not None and baseline.model != model:
+        raise ConfigError(
+            f"{path} is a baseline of another model",
+            required=model,
+            received=baseline.model,
+            advice=f"Bring back {model}'s (`git checkout FILE.json`), or accept the file anew with --update-baseline",
         )
     return baseline
 

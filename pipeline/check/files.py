@@ -44,7 +44,7 @@ def check(
 ) -> Verdict:
     """Judge `new` against `old`.
 
-    limits: what is allowed; without a limit on the slowdown nothing is measured. accuracy: the qualities of (new, old)
+    limits: what is allowed; without one on time or memory nothing is timed. accuracy: the qualities of (new, old)
     on whatever examples each was judged, or their paired change. budget_s: wall-clock seconds; device, threads, seed:
     as in `profile`.
 
@@ -89,11 +89,12 @@ def _notes(report: LatencyReport | None, findings: Sequence[Finding], limits: Li
 
 def _session(new: ModelFile, old: ModelFile, limits: Limits, device: str, plan: SamplingPlan) -> LatencyReport | None:
     """Both files on the device; None where no limit asks for it."""
-    asked = (limits.max_slowdown, limits.max_memory_growth)
+    chosen, target = find_device(device)
+    exact = isinstance(chosen, Exact) and chosen.exact
+    asked = [limits.max_slowdown, limits.max_memory_growth, limits.max_added_cpu_ops if exact else None]
     if all(limit is None for limit in asked):
         return None
-    chosen, target = find_device(device)
-    if isinstance(chosen, Exact) and chosen.exact:
+    if exact:
         return chosen.profile([old, new], checked(plan), target)
     allowed = TIMED if limits.max_slowdown in ("auto", None) else limits.max_slowdown
     timed = replace(plan, decide_at=1 + allowed, control=True)

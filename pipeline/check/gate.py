@@ -11,7 +11,7 @@ from typing import Any
 
 from edgedl.core.artifacts import Checked, Gate, LatencyReport, Verdict
 from edgedl.core.console import reporter
-from edgedl.core.errors import ConfigError, EdgedlError, ExitCode, OutputError
+from edgedl.core.errors import ConfigError, EdgedlError, ExitCode, OutputError, own_fault
 from edgedl.core.files import as_output_error, is_refusal
 from edgedl.core.git import commit_of
 from edgedl.devices import find_device
@@ -32,13 +32,17 @@ from edgedl.pipeline.profile import model_file, profile
 
 @dataclass(frozen=True)
 class Question:
-    """One model on one device. against: as `check` takes it; settings: data, budget_s, threads, limits by name."""
+    """One model on one device. against: as `check` takes it; settings: data, budget_s, threads, limits by name.
+
+    own: `against` is where a latency.yaml keeps this model's baseline, and nothing of another name may lie there.
+    """
 
     model: str
     new: Path
     against: str | Path
     device: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    own: bool = False
 
 
 def named(files: Sequence[Path], against: str, devices: Sequence[str], settings: Mapping[str, Any]) -> list[Question]:
@@ -101,7 +105,7 @@ def listed(
         wanted = {os.path.realpath(file) for file in files}
         asked = [one for one in asked if os.path.realpath(one.new) in wanted]
     if against is not None:
-        asked = [replace(one, against=against) for one in asked]
+        asked = [replace(one, against=against, own=False) for one in asked]
     return _with_known_devices(asked), content.history
 
 
@@ -110,11 +114,11 @@ def _questions(
 ) -> Iterator[Question]:
     for model, entry in file.models.items():
         data = data_of(entry, config) if "data" not in settings else None
-        own = {"data": data, "budget_s": entry.budget_s, "threads": entry.threads, **dict(entry.limits)}
+        shared = {"data": data, "budget_s": entry.budget_s, "threads": entry.threads, **dict(entry.limits)}
         for device in dict.fromkeys(devices or entry.devices):
             place = entry.against or file.baseline(model, device)
             against = place if isinstance(place, str) else _short(place)
-            yield Question(model, _short(entry.file), against, device, {**own, **settings})
+            yield Question(model, _short(entry.file), against, device, {**shared, **settings}, own=not entry.against)
 
 
 def _short(path: Path) -> Path:
@@ -132,6 +136,8 @@ def check_one(one: Question, *, seed: int = 0, history_file: Path | None = None)
     """The verdict. history_file: gets a line of it. Raises EdgedlError as `edgedl.check` does."""
     from edgedl.pipeline.verbs import check
 
+    if one.own and Path(one.against).exists():
+        read_baseline(Path(one.against), device=one.device, model=one.model)
     verdict = check(one.new, str(one.against), device=one.device, seed=seed, **one.settings)
     if history_file is not None:
         if not verdict.findings:  # the same file as before, or the first one: nothing has run yet
@@ -190,7 +196,7 @@ def _seen_before(one: Question, before: Baseline | None, seed: int) -> Verdict |
     if before is None:
         return None
     try:
-        return check_one(one, seed=seed)
+        return check_one(replace(one, own=False), seed=seed)
     except ConfigError:
         raise
     except EdgedlError as error:
@@ -198,31 +204,37 @@ def _seen_before(one: Question, before: Baseline | None, seed: int) -> Verdict |
         return None
 
 
-def on_all(asked: Sequence[Question], answer: Callable[[Question], Verdict]) -> Gate:
-    """Every question's verdict, or why it has none. answer: `check_one` or `accept`."""
+def on_all(asked: Sequence[Question], answer: Callable[[Question], Verdict]) -> tuple[Gate, tuple[EdgedlError, ...]]:
+    """Every question's verdict, or why it has none, and the errors that kept them from one.
+
+    answer: `check_one` or `accept`.
+    """
     found: list[Checked] = []
+    errors: list[EdgedlError] = []
     for number, one in enumerate(asked, start=1):
         if len(asked) > 1:
             reporter().note(f"{number}/{len(asked)}: {one.model} on {one.device}")
         try:
-            found.append(checked(one, answer(one)))
-        except (EdgedlError, OSError) as error:
-            told = _told(error)
-            found.append(Checked(one.model, one.device, str(one.new), None, str(told), int(told.exit_code)))
-    return Gate(tuple(found))
+            found.append(_checked(one, answer(one)))
+        except Exception as error:  # a fault of ours in one says nothing of the others
+            errors.append(_told(error))
+            found.append(_failed(one, errors[-1]))
+    return Gate(tuple(found)), tuple(errors)
 
 
-def _told(error: EdgedlError | OSError) -> EdgedlError:
-    """What the system refuses, as an error of ours. Raises what is a fault of ours."""
+def _told(error: Exception) -> EdgedlError:
     if isinstance(error, EdgedlError):
         return error
-    if not is_refusal(error):
-        raise error
-    return as_output_error(error, error.filename, doing="use")
+    if isinstance(error, OSError) and is_refusal(error):
+        return as_output_error(error, error.filename or "a file", doing="use")
+    return own_fault(error)
 
 
-def checked(one: Question, verdict: Verdict) -> Checked:
-    """A question with its answer."""
+def _failed(one: Question, error: EdgedlError) -> Checked:
+    return Checked(one.model, one.device, str(one.new), None, " ".join(str(error).split()), int(error.exit_code))
+
+
+def _checked(one: Question, verdict: Verdict) -> Checked:
     return Checked(one.model, one.device, str(one.new), verdict, "", int(exit_code(verdict)))
 
 

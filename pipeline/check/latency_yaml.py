@@ -22,7 +22,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from edgedl.core.config import InputPath, Section, apply_settings, check, read_yaml, sentence, unknown
+from edgedl.core.config import InputPath, Section, check, read_yaml, sentence, unknown
 from edgedl.core.errors import ConfigError
 from edgedl.core.git import tracked_files
 from edgedl.pipeline.check.limits import Limits
@@ -94,7 +94,7 @@ def _plain(name: str) -> str:
 
 def read_latency_yaml(path: Path) -> LatencyYaml:
     """The file, checked. Raises ConfigError naming key, requirement and what was received."""
-    data = apply_settings(read_yaml(path), [])
+    data = read_yaml(path)
     known = {*LatencyYaml.model_fields, *FOR_ALL}
     if odd := [key for key in data if key not in known]:
         raise ConfigError(f"{path}: {unknown(odd[0], known)}")

@@ -74,7 +74,7 @@ def command(
     the commits that changed a figure.
     """
     with output(as_json, quiet) as say:
-        from edgedl.core.artifacts import Gate, Verdict, to_json
+        from edgedl.core.artifacts import Verdict, to_json
         from edgedl.core.files import write_atomically
         from edgedl.pipeline.check import gate, words
 
@@ -94,7 +94,7 @@ def command(
                 gate.accept(one, seed=seed) if update_baseline else gate.check_one(one, seed=seed, history_file=history)
             )
 
-        found = Gate((gate.checked(asked[0], answer(asked[0])),)) if len(asked) == 1 else gate.on_all(asked, answer)
+        found, errors = gate.on_all(asked, answer)
         for path, written in (
             (junit, words.to_junit),
             (markdown, words.to_markdown),
@@ -103,6 +103,8 @@ def command(
         ):
             if path is not None:
                 write_atomically(path, written(found).encode(errors="backslashreplace"))  # a name may be no text
+        if errors and len(asked) == 1:
+            raise errors[0]
         only = found.checked[0].verdict if len(asked) == 1 else None
         say.data(to_json(only or found))
         for one in found.checked:

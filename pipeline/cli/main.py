@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edgedl.core.errors import EdgedlError, ExitCode
+from edgedl.core.errors import EdgedlError, ExitCode, own_fault
 from edgedl.pipeline.cli import (
     check,
     check_history,
@@ -132,12 +132,4 @@ def _unexpected(error: Exception) -> ExitCode:
         if error.filename is not None and is_refusal(error):
             refused = as_output_error(error, error.filename, doing="use")
             return _fail(str(refused), ExitCode.BAD_INPUT)
-    import tempfile
-    import traceback
-
-    with tempfile.NamedTemporaryFile("w", prefix="edgedl-fault-", suffix=".txt", delete=False) as log:
-        traceback.print_exception(error, file=log)
-    return _fail(
-        f"a fault of edgedl's own ({type(error).__name__}: {error}); please report it with {log.name}",
-        ExitCode.OWN_FAULT,
-    )
+    return _fail(str(own_fault(error)), ExitCode.OWN_FAULT)

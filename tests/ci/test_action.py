@@ -120,8 +120,12 @@ def test_without_files_it_is_latency_yaml_that_decides(slower: Path):
 
 def test_what_cannot_be_checked_fails_and_says_so(slower: Path):
     absent = check(slower, files="models/*.onnx", against="git:HEAD~1", max_slowdown="none")
-    assert (absent.code, absent.outputs) == (2, {"exit-code": "2", "outcome": "failed"})
-    assert "failed with exit code 2" in absent.summary
+    assert (absent.code, absent.outputs["outcome"]) == (2, "failed")
+    assert absent.summary.startswith("### ⚠️ * on cpu: failed\n")
+    assert "models/*.onnx" in absent.summary
+    config = check(slower, config="nowhere.yaml")
+    assert (config.code, config.outputs) == (2, {"exit-code": "2", "outcome": "failed"})
+    assert "failed with exit code 2" in config.summary
     assert check(slower, inconclusive="maybe").code == 2
 
 

@@ -91,7 +91,8 @@ def test_settings_that_cannot_be_read_are_told(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("a: [", "line 1"), ("- a\n- b\n", "required keys and values"), ("", "not a recipe")]
+    ("text", "words"),
+    [("a: [", "line 1"), ("- a\n- b\n", "required keys and values"), ("", "keys and values, received nothing")],
 )
 def test_text_that_is_no_recipe_is_told(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):

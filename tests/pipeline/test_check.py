@@ -35,6 +35,7 @@ from edgedl.core.errors import ConfigError, ModelError
 from edgedl.core.model_facts import ModelFacts, ModelFile, OpFacts
 from edgedl.core.statistics import Interval, exact, paired_difference, wilson
 from edgedl.devices.sampling import FIRST_LOOK, LOOK_LEVEL, LOOKS, planned_looks, ratio_for_decision
+from edgedl.devices.template import device as accelerator
 from edgedl.pipeline.check.explain import explain, op_counts_in_words
 from edgedl.pipeline.check.files import check
 from edgedl.pipeline.check.interface import require_same_interface
@@ -271,6 +272,16 @@ def test_the_outputs_of_both_files_are_compared(tmp_path: Path):
     assert (same.findings[-1].what, same.findings[-1].outcome, same.findings[-1].change) == ("outputs", "pass", 0.0)
     assert moved.outcome == "regressed"
     assert moved.findings[-1].change > 0.1
+
+
+def test_ops_fallen_to_the_cpu_are_judged_though_no_slowdown_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("edgedl.pipeline.check.files.find_device", lambda _: (accelerator, "small-npu"))
+    file = dense_tflite(tmp_path / "m.tflite", 2, 16)
+    assert [one.what for one in check(file, file, Limits(max_slowdown=None)).findings] == ["size", "CPU ops"]
+    asked_nothing = check(file, file, Limits(max_slowdown=None, max_added_cpu_ops=None))
+    assert (asked_nothing.latency, [one.what for one in asked_nothing.findings]) == (None, ["size"])
 
 
 def quality(correct: int, n: int) -> Quality:

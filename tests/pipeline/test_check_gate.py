@@ -18,7 +18,7 @@ from tests.tiny_models import dense_tflite, model_file
 from edgedl.core.artifacts import Checked, Gate, Verdict
 from edgedl.core.errors import ConfigError, ExitCode, InputError, UnavailableError
 from edgedl.pipeline.check.baseline import baseline_of, write_baseline
-from edgedl.pipeline.check.gate import Question, check_one, gate_exit_code, listed, named, on_all
+from edgedl.pipeline.check.gate import Question, accept, check_one, gate_exit_code, listed, named, on_all
 from edgedl.pipeline.check.latency_yaml import LatencyYaml, models_below, read_latency_yaml, template
 from edgedl.pipeline.check.words import to_code_quality, to_junit, to_markdown, to_sarif
 
@@ -238,7 +238,7 @@ def gate(home: Path) -> Gate:
     models: dict[str, Any] = {name: f"{name}.tflite" for name in ("broken", "alone", "long", "same")}
     models["larger"] = {"file": "larger.tflite", "against": "small.tflite"}
     read({"models": models, "limits": SIZES})
-    return on_all(asked(), check_one)
+    return on_all(asked(), check_one)[0]
 
 
 def outcomes(gate: Gate) -> dict[str, str]:
@@ -261,14 +261,38 @@ def test_one_that_goes_wrong_does_not_stop_the_rest(gate: Gate):
     assert gate_exit_code(gate) == ExitCode.CHECK_FAILED
 
 
-def test_a_fault_of_our_own_is_not_hidden():
-    question = Question("m", Path("m.tflite"), "git:HEAD", "cpu")
+def test_a_fault_of_our_own_is_told_and_stops_no_other(gate: Gate):
+    fine = next(one.verdict for one in gate.checked if one.verdict)
+    questions = [Question(name, Path("m.tflite"), "git:HEAD", "cpu") for name in ("loose", "fine")]
 
-    def broken(_: Question) -> Verdict:
-        raise RuntimeError("a nut is loose")
+    def answer(one: Question) -> Verdict:
+        if one.model == "loose":
+            raise RuntimeError("a nut\nis loose")
+        return fine
 
-    with pytest.raises(RuntimeError):
-        on_all([question], broken)
+    found, (error,) = on_all(questions, answer)
+    assert [one.exit_code for one in found.checked] == [ExitCode.OWN_FAULT, ExitCode.FINE]
+    assert gate_exit_code(found) == ExitCode.OWN_FAULT
+    assert found.checked[0].failure.startswith("a fault of edgedl's own (RuntimeError: a nut is loose); please report")
+    log = Path(str(error).rpartition(" ")[2])
+    assert 'raise RuntimeError("a nut' in log.read_text()
+    log.unlink()
+
+
+def test_a_baseline_of_another_model_is_told_from_the_one_that_was_asked_for(home: Path):
+    for name, layers in (("kws", 2), ("vad", 3)):
+        dense_tflite(home / f"{name}.tflite", layers, 16)
+        path = home / "baselines" / f"{name}.cpu.json"
+        write_baseline(path, baseline_of(path, model_file(home / f"{name}.tflite"), name, "cpu", None, None))
+    (home / "baselines" / "kws.cpu.json").replace(home / "baselines" / "vad.cpu.json")
+    read({"models": {"vad": "vad.tflite"}, "limits": SIZES})
+    (wrong,), (error,) = on_all(asked(), check_one)[0].checked, on_all(asked(), check_one)[1]
+    assert (wrong.exit_code, type(error)) == (2, ConfigError)
+    for part in ("vad.cpu.json is a baseline of another model: required vad, received kws", "--update-baseline"):
+        assert part in wrong.failure
+    (accepted,) = on_all(asked(budget_s=0.5), accept)[0].checked
+    assert accepted.verdict
+    assert on_all(asked(), check_one)[0].checked[0].exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -448,7 +472,7 @@ def test_code_quality_has_what_regressed_and_what_failed(gate: Gate):
 @pytest.mark.parametrize("write", [to_junit, to_markdown, to_sarif, to_code_quality])
 def test_what_passes_leaves_a_report_too(write: Callable[[Gate], str]):
     dense_tflite(Path("m.tflite"), 2, 16)
-    text = write(on_all(named([Path("m.tflite")], "m.tflite", ["cpu"], SIZES), check_one))
+    text = write(on_all(named([Path("m.tflite")], "m.tflite", ["cpu"], SIZES), check_one)[0])
     assert "regressed" not in text.replace('"regressed"', "")
     assert "failed" not in text or write is to_sarif, "it is the name of a rule there"
 

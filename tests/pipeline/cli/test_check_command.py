@@ -403,8 +403,9 @@ def test_json_for_one_and_for_several(cli: Cli, three: Path) -> None:
     assert checked["fine"]["verdict"]["outcome"] == "pass"
     assert checked["broken"]["verdict"] is None
     assert "broken.tflite" in checked["broken"]["failure"]
-    failed = cli("check", "models/broken.tflite", "--json")
+    failed = cli("check", "models/broken.tflite", "--json", "--junit", "one.xml")
     assert failed.content["exit_code"] == failed.code == 2
+    assert [error.get("type") for error in ElementTree.parse("one.xml").getroot().iter("error")] == ["failed"]
 
 
 def test_every_report_has_the_one_that_failed(cli: Cli, three: Path) -> None:
