@@ -162,7 +162,7 @@ def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{source} cannot be used", required="keys and values", received=_kind(data))
     try:
-        return cast(dict[str, Any], _plain(data))
+        return _plain(cast(dict[object, object], data))
     except RecursionError:
         raise ConfigError(f"{source} refers to itself", required="no alias (*) inside its own anchor (&)") from None
 

@@ -8,9 +8,11 @@ of their looks, an interval that misses the truth.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edgedl.core.console import Progress
 from edgedl.core.statistics import Blocks, Interval, quantile_intervals, quantile_ratio
@@ -101,8 +103,12 @@ def enough(files: Sequence[Blocks], plan: SamplingPlan) -> bool:
 
 
 def ratio_for_decision(new: Blocks, *olds: Blocks) -> Interval:
-    """Ratio of p10, new over old (timed once or more), with the interval that a decision at a look rests on."""
-    return quantile_ratio(new, *olds, level=LOOK_LEVEL)
+    """Ratio of p10, new over old (timed once or more), with the interval that a decision at a look rests on.
+
+    From a single process it is unbounded: how processes differ is most of what a ratio varies by.
+    """
+    ratio = quantile_ratio(new, *olds, level=LOOK_LEVEL)
+    return ratio if len(new) > 1 else replace(ratio, low=0.0, high=math.inf)
 
 
 def is_decided(ratio: Interval, limit: float) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from edgedl.core.artifacts.audited import Audit, AuditReference
 from edgedl.core.artifacts.base import Artifact
@@ -50,6 +51,22 @@ def to_json(value: object) -> Any:
     return data
 
 
+def json_text(content: Any) -> str:
+    """Plain JSON types as text that every program reads: an unbounded interval's ends, which JSON has no number for
+    (RFC 8259, §6), are null."""
+    return json.dumps(_finite(content), indent=1, ensure_ascii=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in cast(dict[str, Any], content).items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in cast(Sequence[Any], content)]
+    return content
+
+
 def from_json(kind: type[Any], data: Any) -> Any:
     """The dataclass `kind` from plain JSON types. Raises InputError naming what does not fit."""
     from pydantic import ValidationError
@@ -63,10 +80,13 @@ def from_json(kind: type[Any], data: Any) -> Any:
 
 
 def json_schema(kind: type[Any]) -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of what `to_json` makes of such a result."""
+    """The JSON schema (draft 2020-12) of what `json_text` makes of such a result."""
     schema = _adapter(kind).json_schema(mode="serialization")
     if issubclass(kind, Artifact):
         del schema["properties"]["folder"]
+    if "Interval" in schema.get("$defs", {}):
+        for bound in ("low", "high"):
+            schema["$defs"]["Interval"]["properties"][bound]["type"] = ["number", "null"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

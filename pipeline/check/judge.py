@@ -57,15 +57,14 @@ def _judge_times(report: LatencyReport, max_slowdown: float) -> Finding:
             "improved",
         ):
             outcome, means = "inconclusive", "but the old file against itself is as far off: this machine cannot tell"
-        itself = (
-            f" The old file against itself: {_bounds(floor.itself)}; of {percent(floor.visible)} and more, nine in ten "
-            "are seen."
-        )
+        itself = f" The old file against itself: {_bounds(floor.itself)}"
+        seen = f"; of {percent(floor.visible)} and more, nine in ten are seen."
+        itself += seen if math.isfinite(floor.visible) else "."
     sentence = (
         f"Latency: {_change(ratio.value, 'slower', 'faster')} ({_bounds(ratio)} at {ratio.level:.0%} confidence) in "
         f"blocks timed side by side: {means}. p10 of the whole session {_time(old.p10_us.value)} → "
         f"{_time(new.p10_us.value)}; {report.obtained} on {report.device}, {old.n:,} and {new.n:,} inferences in "
-        f"{report.processes} processes.{itself}"
+        f"{report.processes} process{'es' if report.processes > 1 else ''}.{itself}"
     )
     values = old.p10_us.value, new.p10_us.value, ratio.value
     return Finding("latency", outcome, sentence, *values, 1 + max_slowdown, ratio, "us", report.obtained)
@@ -150,7 +149,8 @@ def _growth(
     if limit is not None:
         outcome = "regressed" if ratio > 1 + limit else "improved" if ratio < 1 / (1 + limit) else "pass"
         means = f"{percent(limit)} of growth is allowed"
-    words = _change(ratio, "more", "less") if what == "MACs" else _change(ratio, "larger", "smaller")
+    more, less = ("more", "less") if what == "MACs" else ("larger", "smaller")
+    words = "unchanged" if new == old else _change(ratio, more, less)
     sentence = f"{name}: {words}, {old:,} → {new:,} {unit}: {means}. {how[0].upper()}{how[1:]}."
     return Finding(what, outcome, sentence, old, new, ratio, None if limit is None else 1 + limit, None, unit)
 

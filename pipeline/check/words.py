@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
-from edgedl.core.artifacts import Checked, Finding, Gate, OpChange, Verdict, to_json
+from edgedl.core.artifacts import Checked, Finding, Gate, OpChange, Verdict, json_text, to_json
 
 
 def verdict_in_words(verdict: Verdict) -> list[str]:
@@ -234,7 +233,7 @@ def to_sarif(gate: Gate) -> str:
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
     }
-    return json.dumps(log, indent=1, ensure_ascii=False) + "\n"
+    return json_text(log) + "\n"
 
 
 _SEVERITY = {"error": "major", "warning": "info"}
@@ -253,4 +252,4 @@ def to_code_quality(gate: Gate) -> str:
         }
         for checked, rule, level, message, _ in _told(gate)
     ]
-    return json.dumps(issues, indent=1, ensure_ascii=False) + "\n"
+    return json_text(issues) + "\n"

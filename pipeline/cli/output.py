@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ class Output:
     def data(self, content: Any) -> None:
         """The result for programs: only with --json."""
         if self.as_json:
-            print(json.dumps(content, indent=1, ensure_ascii=False))
+            from edgedl.core.artifacts import json_text
+
+            print(json_text(content))
 
     def line(self, text: str = "") -> None:
         """A sentence for people."""

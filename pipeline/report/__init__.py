@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from edgedl.core.artifacts import Run
+from edgedl.core.artifacts import Run, json_text
 from edgedl.core.files import write_atomically
 
 
@@ -15,7 +14,7 @@ def write_report(run: Run) -> Path:
     from edgedl.pipeline.report.facts import report_facts
 
     facts = report_facts(run)
-    write_atomically(run.folder / "report.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(run.folder / "report.json", json_text(facts) + "\n")
     page = run.folder / "report.html"
     write_atomically(page, render(facts))
     return page
