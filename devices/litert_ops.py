@@ -244,12 +244,15 @@ def _longest(op: GraphOp) -> int:
 def _may_vanish(graph: Graph, index: int, subset: Sequence[int]) -> bool:
     """Whether XNNPACK may fuse the op into a neighbour, or compute it once and for all."""
     op = graph.ops[index]
-    users = [other for other in subset if set(op.outputs) & set(graph.ops[other].inputs)]
-    makers = [other for other in subset if set(op.inputs) & set(graph.ops[other].outputs)]
+    others = (graph.ops[other] for other in subset)
     return (
         not op.inputs
         or op.op in ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
-        or (op.op in _CLAMPS and bool(makers))
-        or (op.op == "PAD" and any(graph.ops[user].op in _HELPED for user in users))
-        or (op.op == "MUL" and any(graph.ops[user].op in _REDUCTIONS for user in users))
+        or (op.op in _CLAMPS and any(_feeds(other, op) for other in others))
+        or (op.op == "PAD" and any(other.op in _HELPED and _feeds(op, other) for other in others))
+        or (op.op == "MUL" and any(other.op in _REDUCTIONS and _feeds(op, other) for other in others))
     )
+
+
+def _feeds(op: GraphOp, other: GraphOp) -> bool:
+    return not set(op.outputs).isdisjoint(other.inputs)
